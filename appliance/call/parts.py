@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the core remembers of the caller's turn and of the agent's answer. Plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from appliance.call.clauses import ClauseSplitter
+from appliance.call.inputs import ToolFinished
+from appliance.plugin import ToolCall
+
+
+@dataclass(slots=True)
+class CallerTurn:
+    """A turn of the caller, from its first speech until it is committed or dropped."""
+
+    id: int
+    onset_ms: int
+    speaking: bool = True
+    silent_since_ms: int = 0
+    flush: int = 0
+    final: str | None = None
+    """Text of the newest flush, None while the recognizer works on it."""
+    interim: str = ""
+    over: bool = False
+    """The end-of-turn decision fell; only the text is still awaited."""
+    due_ms: int = 0
+    """When the decision fell."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """One answer of the agent: one generation, or several when tools are called between."""
+
+    gen: int
+    first_gen: int
+    began_ms: int
+    canned: bool = False
+    interruptible: bool = True
+    hang_up: bool = False
+    splitter: ClauseSplitter = field(default_factory=ClauseSplitter)
+    texts: dict[int, str] = field(default_factory=dict)
+    calls: dict[str, ToolCall] = field(default_factory=dict)
+    """Tool calls of the current generation."""
+    results: dict[str, ToolFinished] = field(default_factory=dict)
+    generated: bool = False
+    rounds: int = 0
+    tools_used: bool = False
+    spoken_gen: int = 0
+    """Newest generation with speech asked for; 0 when none was."""
+    audible: bool = False
+    idle: bool = True
+    """All speech asked for so far is on the wire."""
+    first_text_ms: int | None = None
+    first_clause_ms: int | None = None
+
+    @property
+    def tools_running(self) -> bool:
+        """Whether a called tool has not returned."""
+        return len(self.results) < len(self.calls)
+
+    def text(self) -> str:
+        """Return all that this answer says."""
+        return " ".join(" ".join(self.texts.values()).split())
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySource:
+    """The caller's turn that an answer belongs to, for the latency breakdown."""
+
+    turn: int
+    silent_since_ms: int
+    due_ms: int
+    committed_ms: int
