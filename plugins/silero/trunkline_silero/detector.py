@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The detector: keeps a small state for each call and scores all calls in one session run."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from appliance.plugin import (
+    InvalidRequestError,
+    ModelNotFoundError,
+    Pcm,
+    UnavailableError,
+    VadCapabilities,
+)
+from trunkline_silero.graph import STATE, batched_graph
+
+WINDOW = 512
+CONTEXT = 64
+"""Samples of the previous window that stand before each window (Silero VAD v5 and later)."""
+
+
+def bundled_model() -> Path:
+    """Return the ONNX file inside the installed faster-whisper package, without importing it.
+
+    Raises:
+        ModelNotFoundError: the package or the file is missing.
+    """
+    spec = importlib.util.find_spec("faster_whisper")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "assets" / "silero_vad_v6.onnx"
+        if path.is_file():
+            return path
+    raise ModelNotFoundError(
+        "the faster-whisper package with silero_vad_v6.onnx is not installed",
+        remedy="install faster-whisper 1.2.1 or later, or name a file in the setting `model`",
+    )
+
+
+class SileroState:
+    """What one call carries from window to window: the last 64 samples and the LSTM state."""
+
+    __slots__ = ("cell", "context", "hidden")
+
+    def __init__(self) -> None:
+        self.context = np.zeros(CONTEXT, np.float32)
+        self.hidden = np.zeros(STATE, np.float32)
+        self.cell = np.zeros(STATE, np.float32)
+
+
+class SileroDetector:
+    """Scores speech for all calls at once.
+
+    Args:
+        model: the ONNX file as published; its graph is changed in memory.
+    """
+
+    capabilities = VadCapabilities(window=WINDOW, sample_rate=16_000)
+
+    def __init__(self, model: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        self._session: ort.InferenceSession | None = ort.InferenceSession(
+            batched_graph(model), options, providers=["CPUExecutionProvider"]
+        )
+
+    def open(self) -> SileroState:
+        """Return the state of a new call."""
+        return SileroState()
+
+    def score(self, states: Sequence[SileroState], windows: Pcm) -> NDArray[np.float32]:
+        """Score the next window of each call; `states` are updated in place.
+
+        Args:
+            states: n states, each at most once.
+            windows: shape (n, 512), int16, 16 kHz.
+
+        Returns:
+            Speech probabilities, shape (n,).
+
+        Raises:
+            InvalidRequestError: the shape of `windows` does not fit.
+            UnavailableError: the detector is closed.
+        """
+        count = len(states)
+        if windows.shape != (count, WINDOW):
+            raise InvalidRequestError(f"windows {windows.shape} for {count} states")
+        if self._session is None:
+            raise UnavailableError("the voice activity detector is closed")
+        if count == 0:
+            return np.zeros(0, np.float32)
+        frames = np.empty((count, CONTEXT + WINDOW), np.float32)
+        np.multiply(windows, np.float32(1 / 32768), out=frames[:, CONTEXT:], casting="unsafe")
+        hidden = np.empty((1, count, STATE), np.float32)
+        cell = np.empty((1, count, STATE), np.float32)
+        for row, state in enumerate(states):
+            frames[row, :CONTEXT] = state.context
+            hidden[0, row] = state.hidden
+            cell[0, row] = state.cell
+        scores, hidden, cell = self._session.run(None, {"input": frames, "h": hidden, "c": cell})
+        for row, state in enumerate(states):
+            state.context[:] = frames[row, -CONTEXT:]
+            state.hidden[:] = hidden[0, row]
+            state.cell[:] = cell[0, row]
+        return np.asarray(scores, np.float32)
+
+    async def aclose(self) -> None:
+        """Release the model. Idempotent."""
+        self._session = None
