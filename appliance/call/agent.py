@@ -11,11 +11,19 @@ from typing import Annotated, Any, Literal
 import jsonschema
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 from appliance.call.timing import TurnTaking
 
-_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)  # noqa: S701 - prompts, not HTML
+_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 BUILT_IN_VARIABLES = ("today", "time", "date", "caller", "called")
 
@@ -79,7 +87,7 @@ class BookAppointment(_Model):
     name: str = "book_appointment"
     description: str = "Book an appointment."
     hours: dict[str, tuple[time, time]] = Field(
-        description="Opening hours by weekday: `Monday: [\"09:00\", \"17:00\"]`. A day left out is closed."
+        description='Opening hours by weekday: `Monday: ["09:00", "17:00"]`. A day left out is closed.'
     )
 
     @field_validator("hours")
@@ -132,7 +140,9 @@ class PluginTool(_Model):
     name: str
 
 
-ToolConfig = Annotated[EndCall | BookAppointment | Webhook | PluginTool, Field(discriminator="type")]
+ToolConfig = Annotated[
+    EndCall | BookAppointment | Webhook | PluginTool, Field(discriminator="type")
+]
 
 
 class Agent(_Model):
@@ -148,9 +158,9 @@ class Agent(_Model):
     hints: tuple[str, ...] = Field((), description="Words the recognizer should expect.")
     engines: Engines = Engines()
     voice: Voice = Voice()
-    turn_taking: TurnTaking = TurnTaking()  # type: ignore[call-arg]
+    turn_taking: TurnTaking = TurnTaking()
     phrases: Phrases = Phrases()
-    limits: Limits = Limits()  # type: ignore[call-arg]
+    limits: Limits = Limits()
     tools: tuple[ToolConfig, ...] = ()
     interruptible_greeting: bool = True
     temperature: float = Field(0.0, ge=0, le=2)

@@ -7,7 +7,9 @@ import re
 
 _SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s|\n")
 _CLAUSE_END = re.compile(r"[,;:–—][\"')\]]*\s")
-_ABBREVIATION = re.compile(r"(?:\b(?:mr|mrs|ms|dr|st|no|vs|etc|e\.g|i\.e|a\.m|p\.m)|\b[A-Z])\.$", re.I)
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:mr|mrs|ms|dr|st|no|vs|etc|e\.g|i\.e|a\.m|p\.m)|\b[A-Z])\.$", re.IGNORECASE
+)
 
 
 class ClauseSplitter:

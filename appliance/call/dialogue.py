@@ -29,7 +29,8 @@ class Dialogue:
 
     def messages(self, limit: int) -> tuple[Message, ...]:
         """Return the system message and the newest `limit` entries, never beginning inside a tool
-        exchange (a tool result without its call confuses every model)."""
+        exchange (a tool result without its call confuses every model).
+        """
         entries = self._entries[-limit:]
         while entries and entries[0].message.role is Role.TOOL:
             entries = entries[1:]

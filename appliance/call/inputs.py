@@ -214,7 +214,7 @@ Input: TypeAlias = (
     | Timer
 )
 
-_BY_KIND: dict[str, type[Any]] = {cls.kind: cls for cls in Input.__args__}  # type: ignore[attr-defined]
+_BY_KIND: dict[str, type[Any]] = {cls.kind: cls for cls in Input.__args__}
 
 
 def to_data(value: Input) -> dict[str, Any]:

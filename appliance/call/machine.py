@@ -61,7 +61,9 @@ class CallMachine:
         self._reply: Reply | None = None
         self._cut: Reply | None = None  # interrupted, and neither resumed nor answered over yet
         self._cut_rest = ""
-        self._stopping: Reply | None = None  # its speech was dropped; what was heard is not known yet
+        self._stopping: Reply | None = (
+            None  # its speech was dropped; what was heard is not known yet
+        )
         self._gen = 0
         self._prompts = 0
         self._failures = 0
@@ -114,9 +116,7 @@ class CallMachine:
     def _on_answered(self, _: inp.Answered) -> None:
         self._deadlines["max_call"] = self._now + self._limits.max_call_s * 1000
         if self.script.greeting:
-            self._say(
-                self.script.greeting, interruptible=self.script.agent.interruptible_greeting
-            )
+            self._say(self.script.greeting, interruptible=self.script.agent.interruptible_greeting)
         else:
             self._listen()
 
@@ -279,8 +279,8 @@ class CallMachine:
 
     def _settle(self, reply: Reply, heard: tuple[tuple[int, str], ...]) -> None:
         """Put into the history what the caller heard of the interrupted answer, and no more."""
-        by_gen = dict(heard)
-        said = " ".join(text for _, text in heard if text)
+        by_gen = {gen: text for gen, text in heard if gen >= reply.first_gen}
+        said = " ".join(text for text in by_gen.values() if text)
         if self._cut is reply and reply.generated:
             self._cut_rest = reply.text()[len(said) :].strip()
         self.dialogue.keep_heard(reply.first_gen, by_gen)
@@ -444,7 +444,9 @@ class CallMachine:
     def _finish_if_heard(self, reply: Reply) -> None:
         if not reply.idle:
             return
-        if not reply.tools_used or not reply.hang_up:  # else its last generation is in there already
+        if (
+            not reply.tools_used or not reply.hang_up
+        ):  # else its last generation is in there already
             self._remember(reply)
         self._record("speak.ended", gen=reply.gen, heard=reply.text())
         self._reply = None

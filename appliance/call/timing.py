@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every timing constant of turn-taking, in one place, with its unit and reason.
 
-    caller  ▁▁▁▁▅▇▇▇▅▇▇▇▅▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
-                ^onset      ^last speech
-                │           ├─ stop_ms ─┤ recognizer is flushed here
-                │           ├──── end_of_turn_ms ────┤ turn committed, answer starts
-                └ pre_roll_ms of audio before the onset goes to the recognizer too
+caller  ▁▁▁▁▅▇▇▇▅▇▇▇▅▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
+            ^onset      ^last speech
+            │           ├─ stop_ms ─┤ recognizer is flushed here
+            │           ├──── end_of_turn_ms ────┤ turn committed, answer starts
+            └ pre_roll_ms of audio before the onset goes to the recognizer too
 
-    agent   ▇▇▅▇▇▇▅▇▇▇▅▇▃▁▁▁▁▁▁▁▁▁
-    caller  ▁▁▁▁▁▁▁▁▅▇▇▇▇▇▅▇▇▇▇
-                    ├start_ms┤ ducked by duck_db
-                    ├─ barge_in_ms ─┤ agent's speech is dropped
+agent   ▇▇▅▇▇▇▅▇▇▇▅▇▃▁▁▁▁▁▁▁▁▁
+caller  ▁▁▁▁▁▁▁▁▅▇▇▇▇▇▅▇▇▇▇
+                ├start_ms┤ ducked by duck_db
+                ├─ barge_in_ms ─┤ agent's speech is dropped
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class TurnTaking(BaseModel):
     )
     barge_in: bool = Field(True, description="The caller may interrupt the agent.")
     barge_in_ms: int = Field(
-        128, ge=64, le=2000, description="Overlapping speech this long stops the agent."
+        160, ge=64, le=2000, description="Overlapping speech this long stops the agent."
     )
     duck_db: float = Field(
         -12.0, ge=-60, le=0, description="Gain of the agent's speech while an overlap is undecided."
