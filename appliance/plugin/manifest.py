@@ -12,7 +12,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -53,6 +53,10 @@ class Manifest(BaseModel):
     gpu_memory_mb: int = Field(default=0, ge=0, description="GPU memory it needs, in MiB.")
     licence: str = Field(min_length=1, description="SPDX expression of what it loads.")
     summary: str = Field(min_length=1, description="One sentence for people.")
+    check: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="By offer: settings with which the conformance kit may build it anywhere.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
