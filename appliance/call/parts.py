@@ -27,6 +27,11 @@ class CallerTurn:
     due_ms: int = 0
     """When the decision fell."""
 
+    @property
+    def speech_ms(self) -> int:
+        """From the first speech to the last, pauses included."""
+        return self.silent_since_ms - self.onset_ms
+
 
 @dataclass(slots=True)
 class Reply:
@@ -34,7 +39,6 @@ class Reply:
 
     gen: int
     first_gen: int
-    began_ms: int
     canned: bool = False
     interruptible: bool = True
     hang_up: bool = False
@@ -45,6 +49,8 @@ class Reply:
     results: dict[str, ToolFinished] = field(default_factory=dict)
     generated: bool = False
     rounds: int = 0
+    remembered: bool = False
+    """Its current generation is in the history already."""
     tools_used: bool = False
     spoken_gen: int = 0
     """Newest generation with speech asked for; 0 when none was."""

@@ -62,7 +62,7 @@ class Recognition:
                     self._feed(inp.FinalTranscript(self.turn, self._finals, text, took))
                 elif self._finals == self._flushes:
                     self._feed(inp.InterimTranscript(self.turn, transcript.text))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an apology
+        except Exception as error:
             self._feed(inp.RecognitionFailed(self.turn, str(error)))
         finally:
             if self._provider:

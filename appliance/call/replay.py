@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.call import inputs as inp
+from appliance.call.core import Script
 from appliance.call.log import Event, EventLog
-from appliance.call.machine import CallMachine, Script
+from appliance.call.machine import CallMachine
 
 BOX_PREFIX = "box."
 """Events of the shell around the core (ringing, recording, usage); a replay passes them over."""
@@ -32,18 +33,19 @@ def replay(events: Iterable[Event], script: Script) -> tuple[EventLog, Divergenc
         The new log, and where it first differs from the recorded one (None: bit for bit the same).
     """
     recorded = [event for event in events if not event.kind.startswith(BOX_PREFIX)]
-    machine = CallMachine(script, EventLog())
+    log = EventLog()
+    machine = CallMachine(script, log)
     for event in recorded:
         value = inp.from_event(event.kind, event.data)
         if value is not None:
             machine.handle(value, event.t_ms)
-    made = machine.log.events
+    made = log.events
     for index in range(max(len(recorded), len(made))):
         old = _plain(recorded[index]) if index < len(recorded) else None
         new = _plain(made[index]) if index < len(made) else None
         if old != new:
-            return machine.log, Divergence(index, old, new)
-    return machine.log, None
+            return log, Divergence(index, old, new)
+    return log, None
 
 
 def _plain(event: Event) -> tuple[int, str, dict[str, Any]]:

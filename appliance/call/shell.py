@@ -19,8 +19,9 @@ import structlog
 from appliance.audio.recorder import StereoRecorder
 from appliance.call import actions as act
 from appliance.call import inputs as inp
+from appliance.call.core import Script
 from appliance.call.log import EventLog
-from appliance.call.machine import CallMachine, Script
+from appliance.call.machine import CallMachine
 from appliance.call.recognition import Recognition
 from appliance.call.segmenter import Segmenter
 from appliance.call.speaker import Speaker
@@ -130,6 +131,7 @@ class CallSession:
         self._generation: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
+        self._broken = False
 
     # -- life --------------------------------------------------------------------------------
 
@@ -139,16 +141,24 @@ class CallSession:
         return self._machine.state
 
     async def run(self) -> None:
-        """Hold the call from its answer to its end; everything it started has ended on return."""
-        try:
-            await self._ended.wait()
-        finally:
-            tasks = [*self._tasks]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if self._recording is not None:
-                self._recording.close()
+        """Return when the call has ended."""
+        await self._ended.wait()
+        if self._broken:
+            await self.leg.hang_up()
+
+    async def aclose(self) -> None:
+        """End all that the call started, and its recording. Idempotent."""
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._recording is not None:
+            await asyncio.wrap_future(self._recording.close())
+
+    def abort(self) -> None:
+        """A fault makes going on impossible: end the call."""
+        self._broken = True
+        self._ended.set()
 
     def leg_event(self, event: LegEvent) -> None:
         """Tell the core what happened to the leg."""
@@ -276,7 +286,7 @@ class CallSession:
             return
         try:
             probability = await asyncio.wait_for(detector.end_of_turn(context), 0.5)
-        except Exception as error:  # noqa: BLE001 - silence alone decides then
+        except Exception as error:
             _log.warning("turn detector failed", call=self._script.call_id, error=str(error))
             return
         self._feed(inp.TurnJudged(turn, flush, probability))
@@ -299,7 +309,7 @@ class CallSession:
                     case TokenUsage():
                         tokens = delta
             self._feed(inp.ReplyEnded(gen, tokens.prompt, tokens.completion))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets an apology
+        except Exception as error:
             self._feed(inp.ReplyFailed(gen, str(error)))
         finally:
             if provider:

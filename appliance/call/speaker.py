@@ -114,7 +114,7 @@ class Speaker:
             gen, text = self._clauses.popleft()
             try:
                 await self._speak(gen, text)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the core decides
+            except Exception as error:
                 self._clauses.clear()
                 self._feed(inp.SpeechFailed(gen, str(error)))
 

@@ -137,7 +137,7 @@ class SpeechToTextChain:
                             self._health.worked(member)
                         yield transcript
                 return
-            except Exception as caught:  # noqa: BLE001 - a plugin may raise anything
+            except Exception as caught:
                 error = as_provider_error(caught)
                 self._health.failed(member, error)
         raise error or UnavailableError("no recognizer is configured")
@@ -180,7 +180,7 @@ class LanguageModelChain:
                         yield delta
                 self._health.worked(member)
                 return
-            except Exception as caught:  # noqa: BLE001 - a plugin may raise anything
+            except Exception as caught:
                 error = as_provider_error(caught)
                 self._health.failed(member, error)
                 if begun:
@@ -218,7 +218,7 @@ class TextToSpeechChain:
                         yield rate, chunk
                 self._health.worked(member)
                 return
-            except Exception as caught:  # noqa: BLE001 - a plugin may raise anything
+            except Exception as caught:
                 error = as_provider_error(caught)
                 self._health.failed(member, error)
                 if begun:

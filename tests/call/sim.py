@@ -16,8 +16,9 @@ from typing import Any
 from appliance.call import actions as act
 from appliance.call import inputs as inp
 from appliance.call.agent import Agent
+from appliance.call.core import Script
 from appliance.call.log import Event, EventLog
-from appliance.call.machine import CallMachine, Script
+from appliance.call.machine import CallMachine
 from appliance.plugin import LlmRequest, Message, Role, TextDelta, TokenUsage, ToolCall, ToolSpec
 
 Delta = TextDelta | ToolCall | TokenUsage | Exception
@@ -172,7 +173,9 @@ class Sim:
                 self._open_from = from_ms
             case act.FlushRecognition(turn, flush):
                 text = " ".join(
-                    s.text for s in self.caller if s.end_ms > self._open_from and s.end_ms <= self.now
+                    s.text
+                    for s in self.caller
+                    if s.end_ms > self._open_from and s.end_ms <= self.now
                 ).strip()
                 self.at(self.now + self.stt_ms, inp.FinalTranscript(turn, flush, text, self.stt_ms))
             case act.JudgeTurn(turn, flush, context):

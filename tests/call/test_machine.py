@@ -24,7 +24,11 @@ def test_a_call_greets_listens_answers_and_listens_again() -> None:
     assert sim.states()[:6] == [
         "processing", "speaking", "listening", "processing", "speaking", "listening",
     ]  # fmt: skip
-    assert sim.history() == [("assistant", "Hello."), ("user", "When are you open?"), ("assistant", OPEN)]
+    assert sim.history() == [
+        ("assistant", "Hello."),
+        ("user", "When are you open?"),
+        ("assistant", OPEN),
+    ]
 
 
 def test_the_answer_begins_when_the_set_silence_is_over() -> None:
@@ -36,7 +40,9 @@ def test_the_answer_begins_when_the_set_silence_is_over() -> None:
 def test_a_pause_shorter_than_the_set_silence_does_not_end_the_turn() -> None:
     caller = [Spoken(2000, 2800, "I would like"), Spoken(3100, 4000, "an appointment.")]
     sim = Sim(says("Sure."), caller).run(9000)
-    assert [e.data["text"] for e in sim.events("turn.committed")] == ["I would like an appointment."]
+    assert [e.data["text"] for e in sim.events("turn.committed")] == [
+        "I would like an appointment."
+    ]
     assert sim.events("turn.committed")[0].t_ms == 4400
 
 
@@ -65,7 +71,7 @@ def test_the_latency_parts_add_up_to_the_total() -> None:
 def test_the_first_clause_is_spoken_while_the_model_still_writes() -> None:
     sim = Sim(says("Of course, we are open today until five in the evening."),
               [Spoken(2000, 3000, "Open?")], model_ms=200).run(20000)  # fmt: skip
-    started = [e for e in sim.events("speak.started") if e.data["gen"] == 2][0]
+    started = next(e for e in sim.events("speak.started") if e.data["gen"] == 2)
     assert started.t_ms < sim.events("reply.ended")[0].t_ms
 
 

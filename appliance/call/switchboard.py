@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All calls of the box: admits them, gives each its session, and runs the media tick over all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+
+from appliance.audio.recorder import RecordingWriter, StereoRecorder
+from appliance.call.agent import Agent
+from appliance.call.core import Script
+from appliance.call.log import Event, EventLog
+from appliance.call.shell import CallEngines, CallSession
+from appliance.call.toolbox import ToolBox
+from appliance.plugin import (
+    Leg,
+    LegEvent,
+    MediaFrame,
+    Pcm,
+    VoiceActivityDetector,
+)
+
+_log = structlog.get_logger(__name__)
+
+RETRY_AFTER_S = 30
+"""What a refused caller's exchange is told: when it is worth to try again."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """What is stored of a call when it begins."""
+
+    id: str
+    agent: str
+    agent_revision: str
+    trunk: str
+    direction: str
+    caller: str
+    called: str
+    protocol_id: str
+    started_at: datetime
+    recording: Path | None
+
+
+class CallBook(Protocol):
+    """Where calls are kept. Methods return at once; the book writes behind them, in order."""
+
+    def begin(self, call: CallFacts) -> None:
+        """A call arrived."""
+
+    def append(self, call_id: str, event: Event) -> None:
+        """Something happened in it."""
+
+    def usage(self, call_id: str, provider: str, kind: str, unit: str, quantity: int) -> None:
+        """It used something."""
+
+    async def end(self, call_id: str, cause: str, ended_at: datetime) -> None:
+        """It is over; returns when all of it is on disk."""
+
+
+class Desk(Protocol):
+    """Who answers: agents, their engines and tools."""
+
+    def agent_for(self, called: str) -> Agent | None:
+        """Return the agent that takes calls to `called`, or None."""
+        ...
+
+    def engines(self, agent: Agent) -> CallEngines:
+        """Return the agent's provider chains."""
+        ...
+
+    def toolbox(self, agent: Agent, caller: str) -> ToolBox:
+        """Return the agent's tools."""
+        ...
+
+
+@dataclass(slots=True)
+class _Call:
+    session: CallSession
+    vad: Any
+    facts: CallFacts
+    turns: int = 0
+    cause: str = "failed"
+    usage: dict[str, int] = field(default_factory=dict)
+
+
+class Switchboard:
+    """The transports' host.
+
+    Args:
+        desk: who answers.
+        vad: scores all calls in one batch.
+        book: stores them.
+        max_calls: calls at a time; more are refused.
+        recordings: the writer and the folder, or None for no recordings.
+        notify: tells the plugins' observers.
+        clock: seconds, monotonic.
+        now: local time, aware.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        vad: VoiceActivityDetector,
+        book: CallBook,
+        *,
+        max_calls: int,
+        max_call_s: int = 86_400,
+        recordings: tuple[RecordingWriter, Path] | None = None,
+        notify: Callable[..., None] = lambda *_, **__: None,
+        listen: Callable[[str, Event], None] = lambda *_: None,
+        clock: Callable[[], float],
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
+        self._desk = desk
+        self._vad = vad
+        self._book = book
+        self._max_calls = max_calls
+        self._max_call_s = max_call_s
+        self._recordings = recordings
+        self._notify = notify
+        self._listen = listen
+        self._clock = clock
+        self._now = now
+        self._calls: dict[str, _Call] = {}  # by leg
+        self._by_id: dict[str, _Call] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self.refused = 0
+
+    @property
+    def active(self) -> int:
+        """Calls that exist now."""
+        return len(self._calls)
+
+    def drain(self) -> None:
+        """Refuse new calls from now on; those that run go on."""
+        self._draining = True
+
+    async def idle(self) -> None:
+        """Return when no call is left."""
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
+
+    async def aclose(self) -> None:
+        """Refuse new calls and end those that run. Idempotent."""
+        self.drain()
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- the transports' host ----------------------------------------------------------------
+
+    def incoming(self, leg: Leg) -> None:
+        """Admit a call, or refuse it with a reason that its exchange understands."""
+        agent = self._desk.agent_for(leg.info.called)
+        if agent is None:
+            _log.warning("call refused: no agent takes this number", leg=leg.info.id)
+            self._refuse(leg, 404, "no such number")
+        elif self._draining:
+            self._refuse(leg, 503, "shutting down", RETRY_AFTER_S)
+        elif len(self._calls) >= self._max_calls:
+            _log.warning("call refused: all lines are busy", leg=leg.info.id, calls=self.active)
+            self._refuse(leg, 486, "all lines are busy", RETRY_AFTER_S)
+        else:
+            self._take(leg, agent)
+
+    def media(self, frames: Sequence[MediaFrame]) -> None:
+        """Run one tick: every call hears its frame, all voices are scored at once, all act."""
+        calls: list[_Call] = []
+        windows: list[Pcm] = []
+        for frame in frames:
+            call = self._calls.get(frame.leg.info.id)
+            if call is None:
+                continue
+            try:
+                window = call.session.hear(frame)
+            except Exception:
+                self._failed(call)
+                continue
+            if window is not None:
+                calls.append(call)
+                windows.append(window)
+        if calls:
+            scores = self._vad.score([call.vad for call in calls], np.stack(windows))
+            for call, score in zip(calls, scores, strict=True):
+                self._guarded(call, lambda c=call, s=float(score): c.session.scored(s))  # type: ignore[misc]
+        for call in tuple(self._calls.values()):
+            self._guarded(call, call.session.tick)
+
+    def event(self, leg: Leg, event: LegEvent) -> None:
+        """Pass an event to its call."""
+        call = self._calls.get(leg.info.id)
+        if call is not None:
+            self._guarded(call, lambda: call.session.leg_event(event))
+
+    # -- one call ----------------------------------------------------------------------------
+
+    def _take(self, leg: Leg, agent: Agent) -> None:
+        call_id = uuid.uuid4().hex[:16]
+        info = leg.info
+        recording, path = self._record(call_id)
+        facts = CallFacts(
+            call_id,
+            agent.name,
+            agent.revision(),
+            info.trunk,
+            info.direction.value,
+            info.remote,
+            info.called,
+            info.protocol_id,
+            datetime.now(UTC),
+            path,
+        )
+        self._book.begin(facts)
+        log = EventLog(lambda event: self._event(call_id, event))
+        toolbox = self._desk.toolbox(agent, info.remote)
+        engines = self._desk.engines(agent)
+        if agent.limits.max_call_s > self._max_call_s:
+            limits = agent.limits.model_copy(update={"max_call_s": self._max_call_s})
+            agent = agent.model_copy(update={"limits": limits})
+        now = self._now()
+        names = {"caller": info.remote, "called": info.called}
+        script = Script(
+            call_id,
+            agent,
+            agent.render(agent.prompt, now, **names),
+            agent.render(agent.greeting, now, **names),
+            toolbox.specs,
+            engines.turn_detector is not None,
+        )
+        session = CallSession(
+            leg,
+            script,
+            engines,
+            toolbox,
+            log,
+            lambda *use: self._use(call_id, *use),
+            recording=recording,
+            window=self._vad.capabilities.window,
+            clock=self._clock,
+        )
+        call = _Call(session, self._vad.open(), facts)
+        self._calls[info.id] = self._by_id[call_id] = call
+        task = asyncio.ensure_future(self._hold(leg, call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _record(self, call_id: str) -> tuple[StereoRecorder | None, Path | None]:
+        if self._recordings is None:
+            return None, None
+        writer, folder = self._recordings
+        path = folder / f"{datetime.now(UTC):%Y-%m-%d}" / f"{call_id}.wav"
+
+        def failed(error: str) -> None:
+            _log.error("recording stopped", call=call_id, error=error)
+
+        return writer.open(path, failed), path
+
+    async def _hold(self, leg: Leg, call: _Call) -> None:
+        """Ring, answer, hold the call to its end, and store how it ended."""
+        facts = call.facts
+        with structlog.contextvars.bound_contextvars(call=facts.id):
+            _log.info("call ringing", agent=facts.agent, trunk=facts.trunk)
+            self._notify("call_ringing", call=_public(facts))
+            try:
+                await leg.ring()
+                await leg.answer()
+                await call.session.run()
+            except asyncio.CancelledError:
+                call.cause = "shutdown"
+                await leg.hang_up()
+                raise
+            except Exception:
+                _log.exception("call failed")
+                await leg.hang_up()
+            finally:
+                self._calls.pop(leg.info.id, None)
+                await asyncio.shield(self._finish(call))
+                self._by_id.pop(facts.id, None)
+
+    async def _finish(self, call: _Call) -> None:
+        ended = datetime.now(UTC)
+        await call.session.aclose()
+        await self._book.end(call.facts.id, call.cause, ended)
+        seconds = round((ended - call.facts.started_at).total_seconds(), 1)
+        _log.info("call ended", cause=call.cause, seconds=seconds, turns=call.turns)
+        facts = {**_public(call.facts), "cause": call.cause, "seconds": seconds}
+        self._notify("call_ended", call={**facts, "turns": call.turns, "usage": dict(call.usage)})
+
+    def _event(self, call_id: str, event: Event) -> None:
+        self._book.append(call_id, event)
+        self._listen(call_id, event)
+        call = self._by_id.get(call_id)
+        if call is None:
+            return
+        match event.kind:
+            case "call.answered":
+                _log.info("call answered", call=call_id, codec=event.data["codec"])
+                answered = {**_public(call.facts), "codec": event.data["codec"]}
+                self._notify("call_answered", call=answered)
+            case "turn.committed":
+                call.turns += 1
+                self._notify("turn_committed", call=_public(call.facts), turn=dict(event.data))
+            case "tool.result":
+                self._notify("tool_called", call=_public(call.facts), tool=dict(event.data))
+            case "call.ended":
+                call.cause = event.data["cause"]
+            case "error" | "error.recognition" | "error.reply" | "error.speech":
+                _log.error("engine failure in a call", call=call_id, what=event.kind)
+            case _:
+                pass
+
+    def _use(self, call_id: str, provider: str, kind: str, unit: str, quantity: int) -> None:
+        self._book.usage(call_id, provider, kind, unit, quantity)
+        call = self._by_id.get(call_id)
+        if call is not None:
+            key = f"{kind}.{unit}"
+            call.usage[key] = call.usage.get(key, 0) + quantity
+
+    def _refuse(self, leg: Leg, code: int, reason: str, retry_after_s: int | None = None) -> None:
+        self.refused += 1
+        task = asyncio.ensure_future(leg.reject(code, reason=reason, retry_after_s=retry_after_s))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _guarded(self, call: _Call, work: Callable[[], None]) -> None:
+        """A fault in one call must not touch the others."""
+        try:
+            work()
+        except Exception:
+            self._failed(call)
+
+    def _failed(self, call: _Call) -> None:
+        _log.exception("a call broke", call=call.facts.id)
+        call.session.abort()
+
+
+def _public(facts: CallFacts) -> Mapping[str, Any]:
+    return {
+        "id": facts.id,
+        "agent": facts.agent,
+        "direction": facts.direction,
+        "caller": facts.caller,
+        "called": facts.called,
+    }
