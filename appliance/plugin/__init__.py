@@ -91,6 +91,9 @@ from appliance.plugin.transport import (
 )
 
 __all__ = [
+    "FRAME_MS",
+    "FRAME_SAMPLES",
+    "SAMPLE_RATE",
     "Action",
     "Answered",
     "AuthenticationError",
@@ -102,8 +105,6 @@ __all__ = [
     "Embedder",
     "EmbedderCapabilities",
     "EndCause",
-    "FRAME_MS",
-    "FRAME_SAMPLES",
     "Flush",
     "Guardrail",
     "GuardrailCapabilities",
@@ -133,7 +134,6 @@ __all__ = [
     "RecordingStore",
     "Ringing",
     "Role",
-    "SAMPLE_RATE",
     "Settings",
     "SpeechChunk",
     "SpeechToText",

@@ -24,7 +24,8 @@ class Role(StrEnum):
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """The model wants a tool run. `arguments` is JSON text as the model wrote it: the core parses
-    it and validates it against the tool's schema."""
+    it and validates it against the tool's schema.
+    """
 
     id: str
     name: str

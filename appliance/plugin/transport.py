@@ -148,7 +148,9 @@ class Leg(Protocol):
     async def answer(self) -> None:
         """Accept an inbound leg."""
 
-    async def reject(self, code: int, *, reason: str = "", retry_after_s: int | None = None) -> None:
+    async def reject(
+        self, code: int, *, reason: str = "", retry_after_s: int | None = None
+    ) -> None:
         """Refuse an inbound leg (SIP 4xx-6xx; 486 and 503 may carry Retry-After, RFC 3261 20.33)."""
 
     async def hang_up(self) -> None:
@@ -167,7 +169,8 @@ class Leg(Protocol):
 @dataclass(frozen=True, slots=True)
 class MediaFrame:
     """20 ms of one leg, both directions: arrays of shape (FRAME_SAMPLES,), valid during the call
-    of `media` only (copy what you keep)."""
+    of `media` only (copy what you keep).
+    """
 
     leg: Leg
     heard: Pcm
