@@ -59,7 +59,7 @@ class UsageSink(Protocol):
     """Receives what a call used, as integers."""
 
     def __call__(self, provider: str, kind: str, unit: str, quantity: int) -> None:
-        """Note `quantity` of `unit` (`milliseconds`, `tokens`, `characters`)."""
+        """Note `quantity` of `unit` (`seconds`, `tokens`, `characters`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +264,7 @@ class CallSession:
         recognition = Recognition(
             turn,
             feed=self._feed,
-            used=lambda name, ms: self._usage(name, "speech_to_text", "milliseconds", ms),
+            used=lambda name, ms: self._usage(name, "speech_to_text", "seconds", -(-ms // 1000)),
             clock=self._clock,
         )
         for at_ms, pcm in self._ring:
@@ -313,8 +313,8 @@ class CallSession:
             self._feed(inp.ReplyFailed(gen, str(error)))
         finally:
             if provider:
-                self._usage(provider, "language_model", "prompt_tokens", tokens.prompt)
-                self._usage(provider, "language_model", "completion_tokens", tokens.completion)
+                self._usage(provider, "prompt", "tokens", tokens.prompt)
+                self._usage(provider, "completion", "tokens", tokens.completion)
 
     async def _run_tool(self, gen: int, call: ToolCall) -> None:
         began = self._clock()

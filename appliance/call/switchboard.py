@@ -27,43 +27,12 @@ from appliance.plugin import (
     Pcm,
     VoiceActivityDetector,
 )
+from appliance.store import Store
 
 _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 30
 """What a refused caller's exchange is told: when it is worth to try again."""
-
-
-@dataclass(frozen=True, slots=True)
-class CallFacts:
-    """What is stored of a call when it begins."""
-
-    id: str
-    agent: str
-    agent_revision: str
-    trunk: str
-    direction: str
-    caller: str
-    called: str
-    protocol_id: str
-    started_at: datetime
-    recording: Path | None
-
-
-class CallBook(Protocol):
-    """Where calls are kept. Methods return at once; the book writes behind them, in order."""
-
-    def begin(self, call: CallFacts) -> None:
-        """A call arrived."""
-
-    def append(self, call_id: str, event: Event) -> None:
-        """Something happened in it."""
-
-    def usage(self, call_id: str, provider: str, kind: str, unit: str, quantity: int) -> None:
-        """It used something."""
-
-    async def end(self, call_id: str, cause: str, ended_at: datetime) -> None:
-        """It is over; returns when all of it is on disk."""
 
 
 class Desk(Protocol):
@@ -73,7 +42,7 @@ class Desk(Protocol):
         """Return the agent that takes calls to `called`, or None."""
         ...
 
-    def engines(self, agent: Agent) -> CallEngines:
+    def engines_for(self, agent: Agent) -> CallEngines:
         """Return the agent's provider chains."""
         ...
 
@@ -86,7 +55,8 @@ class Desk(Protocol):
 class _Call:
     session: CallSession
     vad: Any
-    facts: CallFacts
+    facts: Mapping[str, Any]
+    started_at: datetime
     turns: int = 0
     cause: str = "failed"
     usage: dict[str, int] = field(default_factory=dict)
@@ -98,7 +68,7 @@ class Switchboard:
     Args:
         desk: who answers.
         vad: scores all calls in one batch.
-        book: stores them.
+        store: keeps them.
         max_calls: calls at a time; more are refused.
         recordings: the writer and the folder, or None for no recordings.
         notify: tells the plugins' observers.
@@ -110,7 +80,7 @@ class Switchboard:
         self,
         desk: Desk,
         vad: VoiceActivityDetector,
-        book: CallBook,
+        store: Store,
         *,
         max_calls: int,
         max_call_s: int = 86_400,
@@ -122,7 +92,7 @@ class Switchboard:
     ) -> None:
         self._desk = desk
         self._vad = vad
-        self._book = book
+        self._store = store
         self._max_calls = max_calls
         self._max_call_s = max_call_s
         self._recordings = recordings
@@ -209,22 +179,26 @@ class Switchboard:
         call_id = uuid.uuid4().hex[:16]
         info = leg.info
         recording, path = self._record(call_id)
-        facts = CallFacts(
+        started_at = datetime.now(UTC)
+        facts = {
+            "agent": agent.name,
+            "direction": info.direction.value,
+            "caller": info.remote,
+            "called": info.called,
+        }
+        self._store.begin_call(
             call_id,
-            agent.name,
-            agent.revision(),
-            info.trunk,
-            info.direction.value,
-            info.remote,
-            info.called,
-            info.protocol_id,
-            datetime.now(UTC),
-            path,
+            started_at=started_at,
+            agent_version=agent.revision(),
+            transport=info.transport,
+            trunk=info.trunk,
+            protocol_id=info.protocol_id,
+            recording_path=str(path or ""),
+            **facts,
         )
-        self._book.begin(facts)
         log = EventLog(lambda event: self._event(call_id, event))
         toolbox = self._desk.toolbox(agent, info.remote)
-        engines = self._desk.engines(agent)
+        engines = self._desk.engines_for(agent)
         if agent.limits.max_call_s > self._max_call_s:
             limits = agent.limits.model_copy(update={"max_call_s": self._max_call_s})
             agent = agent.model_copy(update={"limits": limits})
@@ -249,7 +223,7 @@ class Switchboard:
             window=self._vad.capabilities.window,
             clock=self._clock,
         )
-        call = _Call(session, self._vad.open(), facts)
+        call = _Call(session, self._vad.open(), {"id": call_id, **facts}, started_at)
         self._calls[info.id] = self._by_id[call_id] = call
         task = asyncio.ensure_future(self._hold(leg, call))
         self._tasks.add(task)
@@ -268,10 +242,10 @@ class Switchboard:
 
     async def _hold(self, leg: Leg, call: _Call) -> None:
         """Ring, answer, hold the call to its end, and store how it ended."""
-        facts = call.facts
-        with structlog.contextvars.bound_contextvars(call=facts.id):
-            _log.info("call ringing", agent=facts.agent, trunk=facts.trunk)
-            self._notify("call_ringing", call=_public(facts))
+        call_id = call.facts["id"]
+        with structlog.contextvars.bound_contextvars(call=call_id):
+            _log.info("call ringing", agent=call.facts["agent"], trunk=leg.info.trunk)
+            self._notify("call_ringing", call=call.facts)
             try:
                 await leg.ring()
                 await leg.answer()
@@ -286,19 +260,24 @@ class Switchboard:
             finally:
                 self._calls.pop(leg.info.id, None)
                 await asyncio.shield(self._finish(call))
-                self._by_id.pop(facts.id, None)
+                self._by_id.pop(call_id, None)
 
     async def _finish(self, call: _Call) -> None:
         ended = datetime.now(UTC)
         await call.session.aclose()
-        await self._book.end(call.facts.id, call.cause, ended)
-        seconds = round((ended - call.facts.started_at).total_seconds(), 1)
+        self._store.end_call(call.facts["id"], cause=call.cause, ended_at=ended)
+        seconds = round((ended - call.started_at).total_seconds(), 1)
         _log.info("call ended", cause=call.cause, seconds=seconds, turns=call.turns)
-        facts = {**_public(call.facts), "cause": call.cause, "seconds": seconds}
-        self._notify("call_ended", call={**facts, "turns": call.turns, "usage": dict(call.usage)})
+        summary = {
+            "cause": call.cause,
+            "seconds": seconds,
+            "turns": call.turns,
+            "usage": dict(call.usage),
+        }
+        self._notify("call_ended", call={**call.facts, **summary})
 
     def _event(self, call_id: str, event: Event) -> None:
-        self._book.append(call_id, event)
+        self._store.append(call_id, [event])
         self._listen(call_id, event)
         call = self._by_id.get(call_id)
         if call is None:
@@ -306,13 +285,13 @@ class Switchboard:
         match event.kind:
             case "call.answered":
                 _log.info("call answered", call=call_id, codec=event.data["codec"])
-                answered = {**_public(call.facts), "codec": event.data["codec"]}
-                self._notify("call_answered", call=answered)
+                self._store.answer_call(call_id, datetime.now(UTC))
+                self._notify("call_answered", call={**call.facts, "codec": event.data["codec"]})
             case "turn.committed":
                 call.turns += 1
-                self._notify("turn_committed", call=_public(call.facts), turn=dict(event.data))
+                self._notify("turn_committed", call=call.facts, turn=dict(event.data))
             case "tool.result":
-                self._notify("tool_called", call=_public(call.facts), tool=dict(event.data))
+                self._notify("tool_called", call=call.facts, tool=dict(event.data))
             case "call.ended":
                 call.cause = event.data["cause"]
             case "error" | "error.recognition" | "error.reply" | "error.speech":
@@ -321,7 +300,9 @@ class Switchboard:
                 pass
 
     def _use(self, call_id: str, provider: str, kind: str, unit: str, quantity: int) -> None:
-        self._book.usage(call_id, provider, kind, unit, quantity)
+        self._store.record_usage(
+            call_id, provider=provider, kind=kind, unit=unit, quantity=quantity
+        )
         call = self._by_id.get(call_id)
         if call is not None:
             key = f"{kind}.{unit}"
@@ -341,15 +322,5 @@ class Switchboard:
             self._failed(call)
 
     def _failed(self, call: _Call) -> None:
-        _log.exception("a call broke", call=call.facts.id)
+        _log.exception("a call broke", call=call.facts["id"])
         call.session.abort()
-
-
-def _public(facts: CallFacts) -> Mapping[str, Any]:
-    return {
-        "id": facts.id,
-        "agent": facts.agent,
-        "direction": facts.direction,
-        "caller": facts.caller,
-        "called": facts.called,
-    }

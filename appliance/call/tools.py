@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
@@ -18,6 +18,7 @@ from appliance.plugin import (
     ToolSpec,
     UnavailableError,
 )
+from appliance.store import SlotTakenError, Store, StoreError
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _TIME = re.compile(r"^([01]?\d|2[0-3]):([0-5]\d)$")
@@ -41,29 +42,24 @@ class EndCallTool:
         """Nothing is held open."""
 
 
-class Calendar(Protocol):
-    """Where appointments are kept."""
-
-    async def book(
-        self, *, name: str, day: date, at: time, call_id: str, idempotency_key: str
-    ) -> bool:
-        """Book a slot; False when it is taken. The same key books once."""
-        ...
-
-
 class BookAppointmentTool:
     """Books a slot within the opening hours.
 
     Args:
         config: name and opening hours.
-        calendar: keeps the appointments.
+        store: keeps the appointments.
+        calendar: which of its calendars: the agent's name.
         now: local time.
     """
 
     capabilities = ToolCapabilities(changes_the_world=True, timeout_s=5.0)
 
     def __init__(
-        self, config: BookAppointment, calendar: Calendar, now: Callable[[], datetime]
+        self,
+        config: BookAppointment,
+        store: Store,
+        calendar: str,
+        now: Callable[[], datetime],
     ) -> None:
         text = {"type": "string", "minLength": 1, "maxLength": 100}
         self.spec = ToolSpec(
@@ -81,6 +77,7 @@ class BookAppointmentTool:
             },
         )
         self._hours = config.hours
+        self._store = store
         self._calendar = calendar
         self._now = now
 
@@ -100,15 +97,19 @@ class BookAppointmentTool:
         hours = self._hours.get(_WEEKDAYS[day.weekday()].capitalize())
         if hours is None or not hours[0] <= at < hours[1]:
             return _not_booked("closed")
-        booked = await self._calendar.book(
-            name=name,
-            day=day,
-            at=at,
-            call_id=context.call_id,
-            idempotency_key=context.idempotency_key,
-        )
-        if not booked:
+        try:
+            await self._store.book(
+                name=name,
+                on=day,
+                at=at,
+                call_id=context.call_id,
+                idempotency_key=context.idempotency_key,
+                calendar=self._calendar,
+            )
+        except SlotTakenError:
             return _not_booked("taken")
+        except StoreError as error:
+            raise UnavailableError(f"the calendar cannot be written: {error}") from error
         return ToolResult({"ok": True, "day": spoken_day, "time": f"{at:%H:%M}", "name": name})
 
     async def aclose(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,7 +85,7 @@ class Sim:
     model: Model
     caller: Sequence[Spoken] = ()
     agent: Agent = field(default_factory=agent)
-    tools: dict[str, Callable[[str], inp.ToolFinished | None]] = field(default_factory=dict)
+    tools: Mapping[str, Callable[[str], inp.ToolFinished | None]] = field(default_factory=dict)
     stt_ms: int = 30
     model_ms: int = 20
     tts_ms: int = 10
