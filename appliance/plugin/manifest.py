@@ -53,9 +53,9 @@ class Manifest(BaseModel):
     gpu_memory_mb: int = Field(default=0, ge=0, description="GPU memory it needs, in MiB.")
     licence: str = Field(min_length=1, description="SPDX expression of what it loads.")
     summary: str = Field(min_length=1, description="One sentence for people.")
-    check: dict[str, dict[str, Any]] = Field(
+    check: dict[Kind, dict[str, dict[str, Any]]] = Field(
         default_factory=dict,
-        description="By offer: settings with which the conformance kit may build it anywhere.",
+        description="`[check.KIND.ID]`: settings with which the conformance kit builds that offer.",
     )
 
 

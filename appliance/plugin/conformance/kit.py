@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from appliance.plugin.conformance import (
@@ -23,7 +23,7 @@ from appliance.plugin.conformance import (
 from appliance.plugin.conformance.findings import Check, Finding
 from appliance.plugin.conformance.subject import Materials, Subject
 from appliance.plugin.loading import LoadedPlugin
-from appliance.plugin.offers import BuildContext, Kind
+from appliance.plugin.offers import BuildContext, Kind, Offer
 
 KIND_CHECKS: dict[Kind, tuple[Check, ...]] = {
     Kind.SPEECH_TO_TEXT: speech_to_text.CHECKS,
@@ -66,11 +66,17 @@ async def check_offer(subject: Subject) -> AsyncIterator[Finding]:
             yield await check(subject)
 
 
+def kit_settings(plugin: LoadedPlugin, offer: Offer) -> Mapping[str, Any]:
+    """Return the settings under which the plugin's manifest wants an offer checked."""
+    return plugin.manifest.check.get(offer.kind, {}).get(offer.id, {})
+
+
 async def check_plugin(
     plugin: LoadedPlugin,
     context: BuildContext | None = None,
     settings: Mapping[str, Any] | None = None,
     materials: Materials | None = None,
+    only: Collection[Offer] | None = None,
 ) -> AsyncIterator[Finding]:
     """Run a plugin through everything: its package, then each offer.
 
@@ -80,13 +86,15 @@ async def check_plugin(
         settings: a person's settings for its offers. None: those of the manifest's `check` table,
             and what is lacking on this machine is no failure.
         materials: what to feed providers with.
+        only: these offers, without the package's own checks; None for everything.
     """
-    for finding in await package.check_package(plugin):
-        yield finding
-    for offer in plugin.offers:
+    if only is None:
+        for finding in await package.check_package(plugin):
+            yield finding
+    for offer in plugin.offers if only is None else only:
         subject = Subject(
             offer,
-            plugin.manifest.check.get(offer.id, {}) if settings is None else settings,
+            kit_settings(plugin, offer) if settings is None else settings,
             context,
             plugin.manifest,
             materials or Materials(),
