@@ -72,6 +72,7 @@ class WhisperRecognizer:
     async def aclose(self) -> None:
         """End the worker threads and free the model. Idempotent."""
         await asyncio.shield(asyncio.wrap_future(self._workers.close()))
+        self._workers.join()
         self._model.close()
 
 

@@ -38,10 +38,12 @@ class Workers:
         self._closed = False
         self._serving = threads
         self._ended: Future[None] = Future()
-        for number in range(threads):
-            threading.Thread(
-                target=self._work, name=f"faster-whisper-{number}", daemon=True
-            ).start()
+        self._threads = [
+            threading.Thread(target=self._work, name=f"faster-whisper-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, utterance: Utterance) -> Future[Recognized]:
         """Queue an utterance.
@@ -102,3 +104,8 @@ class Workers:
             self._jobs.clear()
             self._changed.notify_all()
         return self._ended
+
+    def join(self) -> None:
+        """Wait for the last instructions of threads that have ended."""
+        for thread in self._threads:
+            thread.join()

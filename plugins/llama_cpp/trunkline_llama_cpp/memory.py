@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which sequence of the context holds which tokens: what calls said so far, and what they share.
+
+    opening   the system message and the tools of an agent: read once, shared by all its calls
+    call      the dialogue of a call as its last reply left it; the next turn begins where both agree
+    nobody    a sequence that holds nothing
+
+Sequences that share an opening share its cells, so a call costs only what was said in it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trunkline_llama_cpp.native import Context
+
+_WORTH_SHARING = 16
+"""Tokens: copying a shorter opening gains nothing over reading it."""
+
+
+@dataclass(slots=True)
+class Opening:
+    """Tokens that many dialogues begin with, kept in a sequence of their own."""
+
+    tokens: tuple[int, ...]
+    sequence: int
+    users: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Dialogue:
+    """The tokens of one sequence.
+
+    Attributes:
+        tokens: what the memory holds.
+        opening: whose cells its first tokens are.
+        reserved: cells that a running reply may come to need; 0 when none runs.
+        used_at: when its last reply ended, in seconds of the loop's clock.
+    """
+
+    sequence: int
+    call_id: str
+    tokens: list[int] = field(default_factory=list)
+    opening: Opening | None = None
+    reserved: int = 0
+    used_at: float = 0.0
+
+    def cells(self) -> int:
+        """Cells that it needs for itself."""
+        shared = len(self.opening.tokens) if self.opening else 0
+        return max(len(self.tokens), self.reserved) - shared
+
+
+class Memory:
+    """Gives sequences to replies, and takes them back from calls that fell silent.
+
+    Args:
+        context: the context whose memory it is.
+        sequences: how many there are.
+        splits: whether the tail of a sequence can be removed and its head copied.
+        keep_s: how long an idle call's dialogue is kept.
+        now: clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        sequences: int,
+        splits: bool,
+        keep_s: float,
+        now: Callable[[], float],
+    ) -> None:
+        self._context = context
+        self._splits = splits
+        self._keep_s = keep_s
+        self._now = now
+        self._count = sequences
+        self._free: list[int] = []
+        self._idle: OrderedDict[str, Dialogue] = OrderedDict()
+        self._running: set[Dialogue] = set()
+        self._openings: OrderedDict[tuple[int, ...], Opening] = OrderedDict()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._free = list(range(self._count - 1, -1, -1))
+        self._idle.clear()
+        self._running.clear()
+        self._openings.clear()
+
+    def shareable(self, tokens: list[int], count: int) -> tuple[int, ...] | None:
+        """Return the first `count` of `tokens` as the key of an opening, when one would help."""
+        return tuple(tokens[:count]) if self._splits and count >= _WORTH_SHARING else None
+
+    def knows(self, opening: tuple[int, ...]) -> bool:
+        """Whether this opening has been read."""
+        return opening in self._openings
+
+    def claim(
+        self, call_id: str, tokens: list[int], opening: tuple[int, ...] | None, reply: int
+    ) -> Dialogue | None:
+        """Return a sequence that holds as much of `tokens` as is known, but never all of them.
+
+        Args:
+            call_id: whose dialogue it is; "" for nobody's.
+            tokens: the prompt.
+            opening: its beginning that other calls share.
+            reply: bound of the reply, in tokens.
+
+        Returns:
+            None while running replies hold what it needs.
+        """
+        self._expire()
+        dialogue = self._idle.pop(call_id, None) if call_id else None
+        known = self._openings.get(opening) if opening else None
+        kept = self._agreement(dialogue, tokens) if dialogue else 0
+        if dialogue and kept <= (len(known.tokens) if known else 0):
+            self._drop(dialogue)
+            dialogue, kept = None, 0
+        if dialogue is None:
+            dialogue = self._begin(call_id, known)
+            if dialogue is None:
+                return None
+            kept = min(len(dialogue.tokens), len(tokens) - 1)
+        if kept < len(dialogue.tokens):
+            self._cut(dialogue, kept)
+        dialogue.reserved = len(tokens) + reply
+        self._running.add(dialogue)
+        if not self._make_room():
+            self.release(dialogue)
+            return None
+        return dialogue
+
+    def _agreement(self, dialogue: Dialogue, tokens: list[int]) -> int:
+        kept = 0
+        for known, wanted in zip(dialogue.tokens, tokens[:-1], strict=False):
+            if known != wanted:
+                break
+            kept += 1
+        return kept if self._splits or kept == len(dialogue.tokens) else 0
+
+    def _cut(self, dialogue: Dialogue, kept: int) -> None:
+        if not self._context.cut(dialogue.sequence, kept):
+            self._context.forget(dialogue.sequence)
+            kept = 0
+        del dialogue.tokens[kept:]
+        if dialogue.opening and kept < len(dialogue.opening.tokens):
+            self._leave_opening(dialogue)
+
+    def _begin(self, call_id: str, opening: Opening | None) -> Dialogue | None:
+        if not self._free and not self.evict():
+            return None
+        dialogue = Dialogue(self._free.pop(), call_id)
+        if opening:
+            self._context.copy(opening.sequence, dialogue.sequence, len(opening.tokens))
+            dialogue.tokens.extend(opening.tokens)
+            self._join_opening(dialogue, opening)
+        return dialogue
+
+    def share(self, dialogue: Dialogue, opening: tuple[int, ...]) -> None:
+        """Keep the beginning of `dialogue`, which has just been read, for others."""
+        if opening in self._openings or not (self._free or self.evict()):
+            return
+        shared = Opening(opening, self._free.pop())
+        self._context.copy(dialogue.sequence, shared.sequence, len(opening))
+        self._openings[opening] = shared
+        self._leave_opening(dialogue)
+        self._join_opening(dialogue, shared)
+
+    def _join_opening(self, dialogue: Dialogue, opening: Opening) -> None:
+        dialogue.opening = opening
+        opening.users += 1
+        self._openings.move_to_end(opening.tokens)
+
+    @staticmethod
+    def _leave_opening(dialogue: Dialogue) -> None:
+        if dialogue.opening:
+            dialogue.opening.users -= 1
+            dialogue.opening = None
+
+    def release(self, dialogue: Dialogue) -> None:
+        """A reply ended: keep what its call will need in the next turn."""
+        self._running.discard(dialogue)
+        dialogue.reserved = 0
+        older = self._idle.pop(dialogue.call_id, None)
+        if older:
+            self._drop(older)
+        if dialogue.call_id:
+            dialogue.used_at = self._now()
+            self._idle[dialogue.call_id] = dialogue
+        else:
+            self._drop(dialogue)
+
+    def _drop(self, dialogue: Dialogue) -> None:
+        self._leave_opening(dialogue)
+        self._context.forget(dialogue.sequence)
+        self._free.append(dialogue.sequence)
+
+    def _expire(self) -> None:
+        oldest = self._now() - self._keep_s
+        while self._idle and next(iter(self._idle.values())).used_at < oldest:
+            self._drop(self._idle.popitem(last=False)[1])
+
+    def _make_room(self) -> bool:
+        while self._cells() > self._context.tokens:
+            if not self.evict():
+                return False
+        return True
+
+    def _cells(self) -> int:
+        """Cells in use or reserved."""
+        dialogues = [*self._running, *self._idle.values()]
+        openings = sum(len(opening.tokens) for opening in self._openings.values())
+        return openings + sum(dialogue.cells() for dialogue in dialogues)
+
+    def evict(self) -> bool:
+        """Free the sequence that was idle for longest: a call's, else an opening that nobody uses.
+
+        Returns:
+            False when only running replies hold any.
+        """
+        if self._idle:
+            self._drop(self._idle.popitem(last=False)[1])
+            return True
+        unused = next((one for one in self._openings.values() if not one.users), None)
+        if unused is None:
+            return False
+        del self._openings[unused.tokens]
+        self._context.forget(unused.sequence)
+        self._free.append(unused.sequence)
+        return True
+
+    def clear(self) -> None:
+        """Forget everything, after a failure."""
+        self._context.clear()
+        self._reset()
