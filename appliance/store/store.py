@@ -60,6 +60,11 @@ class Store(Reader):
         """Why facts cannot be written now, with the remedy, or ""."""
         return self._writer.fault
 
+    @property
+    def lost(self) -> int:
+        """Facts lost because they could not be written for too long."""
+        return self._writer.lost
+
     def close(self) -> None:
         """Commit everything and release the file. Blocks; idempotent."""
         self._writer.close()
