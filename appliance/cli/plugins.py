@@ -214,7 +214,7 @@ async def _run(manager: PluginManager, chosen: Selection, out: Console | None) -
     found: list[Finding] = []
     async for finding in findings(manager, chosen):
         if out is not None:
-            _print_finding(out, finding, new=not found or found[-1].subject != finding.subject)
+            _print_finding(out, finding, found[-1] if found else None)
         found.append(finding)
     if out is not None:
         counts = {mark: sum(one.outcome is mark for one in found) for mark in Outcome}
@@ -223,10 +223,12 @@ async def _run(manager: PluginManager, chosen: Selection, out: Console | None) -
     return found
 
 
-def _print_finding(out: Console, finding: Finding, *, new: bool) -> None:
-    if new:
+def _print_finding(out: Console, finding: Finding, previous: Finding | None) -> None:
+    """Print one line; a reason that is that of the line before is not repeated."""
+    if previous is None or previous.subject != finding.subject:
         out.print(f"\n[bold]{escape(finding.subject)}[/]")
-    detail = f"  [dim]{escape(finding.detail)}[/]" if finding.detail else ""
+    known = previous is not None and previous.detail == finding.detail
+    detail = f"  [dim]{escape(finding.detail)}[/]" if finding.detail and not known else ""
     if finding.outcome is Outcome.FAILED:
         detail = f"\n        [red]{escape(finding.detail)}[/]"
     out.print(f"  {MARKS[finding.outcome]}  {escape(finding.name)}{detail}")

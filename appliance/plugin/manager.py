@@ -156,6 +156,11 @@ class PluginManager:
         """
         self._observers.notify(hook_name, kwargs)
 
+    @property
+    def observers_dropped(self) -> int:
+        """Notifications lost because observers were too slow."""
+        return self._observers.dropped
+
     async def aclose(self) -> None:
         """Let the observers finish what is queued (5 s at most) and stop. Idempotent."""
         await self._observers.aclose()
