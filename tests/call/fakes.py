@@ -122,7 +122,8 @@ class LevelVad:
 
     def score(self, states: Sequence[Any], windows: Pcm) -> NDArray[np.float32]:
         self.batches.append(len(states))
-        return (np.abs(windows).mean(axis=1) > 0).astype(np.float32)
+        scores: NDArray[np.float32] = (np.abs(windows).mean(axis=1) > 0).astype(np.float32)
+        return scores
 
     async def aclose(self) -> None: ...
 

@@ -8,7 +8,7 @@ from appliance.call.timing import TurnTaking
 
 def run(scores: list[float]) -> list[tuple[int, object]]:
     segmenter = Segmenter(TurnTaking(), 32)
-    found = []
+    found: list[tuple[int, object]] = []
     for index, score in enumerate(scores, start=1):
         event = segmenter.push(score, index * 32)
         if event is not None:
