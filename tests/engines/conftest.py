@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 
 from appliance.plugin import BuildContext, ModelNotFoundError
+from appliance.plugin.conformance import Subject
+from appliance.plugin.manifest import manifest_path, parse
 
 STARTER = Path(__file__).parents[2] / "plugins/starter_models/trunkline_starter_models/models"
 
@@ -115,3 +118,21 @@ def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_gguf() -> Callable[..., Any]:
     """Write another such model: `make_gguf(path, seed=, width=, layers=, context=)`."""
     return write_random_gguf
+
+
+def _subject(module: str, settings: Mapping[str, Any], context: BuildContext) -> Subject:
+    imported = importlib.import_module(module)
+    path = manifest_path(module)
+    return Subject(
+        imported.register_providers()[0],
+        settings,
+        context=context,
+        manifest=parse(path.read_text("utf-8"), str(path)),
+        explicit=True,
+    )
+
+
+@pytest.fixture
+def subject(build_context: BuildContext) -> Callable[..., Subject]:
+    """Put the one offer of a plugin under the conformance kit: `subject(module, **settings)`."""
+    return lambda module, **settings: _subject(module, settings, build_context)
