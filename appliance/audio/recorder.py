@@ -65,6 +65,11 @@ class StereoRecorder:
         self._done: Future[RecordingResult] | None = None
 
     @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
+
+    @property
     def samples(self) -> int:
         """Samples given so far, a side."""
         return self._file.given + self._filled
@@ -81,7 +86,7 @@ class StereoRecorder:
             raise ValueError(f"{heard.size} samples heard, but {sent.size} sent")
         if self._done is not None:
             return
-        if self._file.error:
+        if self._file.trouble():
             self._report()
             return
         at = 0
@@ -105,7 +110,7 @@ class StereoRecorder:
     def _report(self) -> None:
         on_error, self._on_error = self._on_error, None
         if on_error is not None:
-            on_error(self._file.error)
+            on_error(self._file.trouble())
 
     def _send(self) -> None:
         if self._filled:
@@ -119,45 +124,48 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.error = ""
-        """Why it stopped, written once, by either thread."""
         self.given = 0
+        self.refused = ""
+        """Why no more audio is queued; what is queued is still written. Set beside the thread."""
+        self._error = ""  # why nothing more can be written; set on the thread
         self._descriptor = -1
         self._bytes = 0
 
     def append(self, data: bytes) -> None:
         """Write audio, then the header that counts it."""
-        if self.error:
+        if self._error:
             return
         try:
             if self._descriptor < 0:
                 self._create()
             if self._bytes + len(data) > MAX_DATA_BYTES:
-                self.fail(f"recording to {self.path} stopped: a WAV file can be no longer")
+                self._error = f"recording to {self.path} stopped: a WAV file can be no longer"
                 return
             _write_at(self._descriptor, data, HEADER_BYTES + self._bytes)
             self._bytes += len(data)
             _write_at(self._descriptor, header(2, SAMPLE_RATE, self._bytes), 0)
         except OSError as error:
-            self.fail(f"recording to {self.path} stopped: {error.strerror or error}")
+            self._error = f"recording to {self.path} stopped: {error.strerror or error}"
 
     def finish(self) -> RecordingResult:
         """Sync and close."""
-        if self._descriptor < 0 and not self.error:
+        if self._descriptor < 0 and not self._error:
             self.append(b"")
         path = self.path if self._descriptor >= 0 else None
         if self._descriptor >= 0:
             try:
-                os.fsync(self._descriptor)
+                try:
+                    os.fsync(self._descriptor)
+                finally:
+                    os.close(self._descriptor)
             except OSError as error:
-                self.fail(f"recording to {self.path} may be incomplete: {error.strerror}")
-            os.close(self._descriptor)
+                self._error = f"recording to {self.path} may be incomplete: {error.strerror}"
             self._descriptor = -1
-        return RecordingResult(path, self._bytes // _FRAME_BYTES, self.error)
+        return RecordingResult(path, self._bytes // _FRAME_BYTES, self.trouble())
 
-    def fail(self, error: str) -> None:
-        """Keep the first failure; nothing more is written after it."""
-        self.error = self.error or error
+    def trouble(self) -> str:
+        """Return why the recording stopped, or ""."""
+        return self._error or self.refused
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +213,7 @@ class RecordingWriter:
             if fits:
                 self._pending += len(data)
         if not fits:
-            file.fail(f"recording to {file.path} stopped: the disk is too slow for it")
+            file.refused = f"recording to {file.path} stopped: the disk is too slow for it"
             return
 
         def job() -> None:
