@@ -41,7 +41,7 @@ def only_fault(manager: PluginManager) -> PluginFault:
     return fault
 
 
-def test_what_a_plugin_offers_is_found_by_kind_and_id(site: Site):
+def test_what_a_plugin_offers_is_found_by_kind_and_id(site: Site) -> None:
     site.install("flute", OFFERING.format(offer="flute"), kinds=VOICE)
     manager = discover("flute")
     assert not manager.faults
@@ -52,13 +52,13 @@ def test_what_a_plugin_offers_is_found_by_kind_and_id(site: Site):
     assert [pack.id for pack in manager.model_packs()] == ["flute-pack"]
 
 
-def test_an_unknown_offer_names_what_is_installed_and_what_is_near(site: Site):
+def test_an_unknown_offer_names_what_is_installed_and_what_is_near(site: Site) -> None:
     site.install("flute", OFFERING.format(offer="flute"), kinds=VOICE)
     with pytest.raises(ConfigurationError, match=r"did you mean 'flute'.*installed: flute"):
         discover("flute").offer(Kind.TEXT_TO_SPEECH, "fluet")
 
 
-def test_a_plugin_that_fails_to_import_is_named_and_the_rest_loads(site: Site):
+def test_a_plugin_that_fails_to_import_is_named_and_the_rest_loads(site: Site) -> None:
     site.install("broken", "import no_such_library_anywhere")
     site.install("flute", OFFERING.format(offer="flute"), kinds=VOICE)
     manager = discover("broken", "flute")
@@ -68,12 +68,12 @@ def test_a_plugin_that_fails_to_import_is_named_and_the_rest_loads(site: Site):
     assert "no_such_library_anywhere" in fault.message
 
 
-def test_a_plugin_that_exits_at_import_does_not_take_the_box_with_it(site: Site):
+def test_a_plugin_that_exits_at_import_does_not_take_the_box_with_it(site: Site) -> None:
     site.install("leaver", "raise SystemExit(3)")
     assert "SystemExit" in only_fault(discover("leaver")).message
 
 
-def test_a_hook_that_raises_is_named(site: Site):
+def test_a_hook_that_raises_is_named(site: Site) -> None:
     site.install(
         "thrower",
         """
@@ -90,7 +90,7 @@ def test_a_hook_that_raises_is_named(site: Site):
     assert "lost" in fault.message
 
 
-def test_a_hook_that_hangs_is_given_up_and_named(site: Site):
+def test_a_hook_that_hangs_is_given_up_and_named(site: Site) -> None:
     site.install(
         "hanger",
         """
@@ -109,14 +109,14 @@ def test_a_hook_that_hangs_is_given_up_and_named(site: Site):
     assert "register_model_packs did not return within 0.2 s" in fault.message
 
 
-def test_an_import_that_hangs_is_given_up_and_named(site: Site):
+def test_an_import_that_hangs_is_given_up_and_named(site: Site) -> None:
     module = site.install("sleeper", "import threading; threading.Event().wait()")
     fault = only_fault(discover("sleeper", timeout_s=0.2))
     assert fault.stage == "import"
     assert f"import of {module} did not return" in fault.message
 
 
-def test_a_misspelt_hook_is_refused(site: Site):
+def test_a_misspelt_hook_is_refused(site: Site) -> None:
     site.install(
         "typo",
         """
@@ -130,7 +130,7 @@ def test_a_misspelt_hook_is_refused(site: Site):
     assert "register_provider" in only_fault(discover("typo")).message
 
 
-def test_a_hook_that_returns_the_wrong_thing_is_refused(site: Site):
+def test_a_hook_that_returns_the_wrong_thing_is_refused(site: Site) -> None:
     site.install(
         "wrong",
         """
@@ -144,14 +144,14 @@ def test_a_hook_that_returns_the_wrong_thing_is_refused(site: Site):
     assert "must return a list of Offer, returned dict" in only_fault(discover("wrong")).message
 
 
-def test_an_offer_of_a_kind_that_the_manifest_hides_is_refused(site: Site):
+def test_an_offer_of_a_kind_that_the_manifest_hides_is_refused(site: Site) -> None:
     site.install("sly", OFFERING.format(offer="sly"), kinds='["tool"]')
     fault = only_fault(discover("sly"))
     assert fault.stage == "offer"
     assert "text_to_speech/sly is not among the manifest's kinds (tool)" in fault.message
 
 
-def test_another_api_version_is_refused_and_never_imported(site: Site):
+def test_another_api_version_is_refused_and_never_imported(site: Site) -> None:
     module = site.install("future", manifest='api = 2\nruns = "local"\n')
     fault = only_fault(discover("future"))
     assert fault.stage == "api"
@@ -159,7 +159,7 @@ def test_another_api_version_is_refused_and_never_imported(site: Site):
     assert module not in sys.modules
 
 
-def test_two_plugins_with_the_same_offer_are_refused_and_both_named(site: Site):
+def test_two_plugins_with_the_same_offer_are_refused_and_both_named(site: Site) -> None:
     for plugin in ("left", "right"):
         site.install(plugin, OFFERING.format(offer="same"), kinds=VOICE)
     site.install("flute", OFFERING.format(offer="flute"), kinds=VOICE)
@@ -171,7 +171,7 @@ def test_two_plugins_with_the_same_offer_are_refused_and_both_named(site: Site):
         manager.offer(Kind.TEXT_TO_SPEECH, "same")
 
 
-def test_two_distributions_with_the_same_plugin_id_are_refused_and_both_named(site: Site):
+def test_two_distributions_with_the_same_plugin_id_are_refused_and_both_named(site: Site) -> None:
     site.install("twin", distribution="trunkline-twin")
     site.install("twin", distribution="other-twin")
     message = only_fault(discover("twin")).message
@@ -179,7 +179,7 @@ def test_two_distributions_with_the_same_plugin_id_are_refused_and_both_named(si
     assert "other-twin" in message
 
 
-def test_a_denied_plugin_is_not_imported_and_the_config_error_says_why(site: Site):
+def test_a_denied_plugin_is_not_imported_and_the_config_error_says_why(site: Site) -> None:
     module = site.install("flute", OFFERING.format(offer="flute"), kinds=VOICE)
     manager = PluginManager.discover(["flute"], deny=["flute"])
     assert not manager.faults
@@ -188,7 +188,7 @@ def test_a_denied_plugin_is_not_imported_and_the_config_error_says_why(site: Sit
         manager.offer(Kind.TEXT_TO_SPEECH, "flute")
 
 
-def test_a_faulty_plugin_is_blamed_when_its_offer_is_asked_for(site: Site):
+def test_a_faulty_plugin_is_blamed_when_its_offer_is_asked_for(site: Site) -> None:
     site.install("flute", "raise RuntimeError('out of tune')")
     with pytest.raises(ConfigurationError, match=r"installed but failed: .*out of tune"):
         discover("flute").offer(Kind.TEXT_TO_SPEECH, "flute")
@@ -197,7 +197,7 @@ def test_a_faulty_plugin_is_blamed_when_its_offer_is_asked_for(site: Site):
 CLOUD = 'api = 1\nruns = "cloud"\nsends_off_premises = ["text"]\negress = ["api.example.com:443"]\n'
 
 
-def test_policy_can_deny_what_leaves_the_premises(site: Site):
+def test_policy_can_deny_what_leaves_the_premises(site: Site) -> None:
     module = site.install("cloudy", manifest=CLOUD)
     site.install("local", manifest=API_AND_RUNS)
     manager = discover("cloudy", "local", policy=Policy(allow_cloud=False))
@@ -210,7 +210,7 @@ def test_policy_can_deny_what_leaves_the_premises(site: Site):
 @pytest.mark.parametrize(
     ("allowed", "loads"), [({"api.example.com:443"}, True), ({"api.example.com:80"}, False)]
 )
-def test_policy_can_deny_by_address(site: Site, allowed: set[str], loads: bool):
+def test_policy_can_deny_by_address(site: Site, allowed: set[str], loads: bool) -> None:
     site.install("cloudy", manifest=CLOUD)
     manager = discover("cloudy", policy=Policy(egress=frozenset(allowed)))
     assert (list(manager.plugins) == ["cloudy"]) is loads

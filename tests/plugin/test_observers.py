@@ -54,7 +54,7 @@ def notes(module: str) -> list[Any]:
     return sys.modules[module].notes  # type: ignore[no-any-return]
 
 
-async def test_observers_are_told_in_order_and_beside_the_event_loop(site: Site):
+async def test_observers_are_told_in_order_and_beside_the_event_loop(site: Site) -> None:
     module = site.install("notes", NOTES)
     manager = PluginManager.discover(["notes"])
     manager.notify("call_ringing", call={"id": "c1"})
@@ -64,7 +64,7 @@ async def test_observers_are_told_in_order_and_beside_the_event_loop(site: Site)
     assert notes(module) == [("ringing", "c1", False), ("ended", "c1", False)]
 
 
-async def test_an_observer_that_raises_is_logged_by_name_and_others_are_told(site: Site):
+async def test_an_observer_that_raises_is_logged_by_name_and_others_are_told(site: Site) -> None:
     site.install("angry", RAISES)
     module = site.install("notes", NOTES)
     manager = PluginManager.discover(["angry", "notes"])
@@ -79,7 +79,7 @@ async def test_an_observer_that_raises_is_logged_by_name_and_others_are_told(sit
 
 async def test_an_observer_that_hangs_is_reported_and_told_no_more(
     site: Site, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(observers, "HOOK_TIMEOUT_S", 0.1)
     stuck = site.install("stuck", BLOCKS)
     module = site.install("notes", NOTES)
@@ -96,7 +96,7 @@ async def test_an_observer_that_hangs_is_reported_and_told_no_more(
 
 async def test_a_full_queue_drops_the_newest_and_counts_them(
     site: Site, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr(observers, "CAPACITY", 3)
     module = site.install("notes", NOTES)
     manager = PluginManager.discover(["notes"])
@@ -109,7 +109,7 @@ async def test_a_full_queue_drops_the_newest_and_counts_them(
     assert [line["dropped"] for line in logged] == [1, 2, 4]
 
 
-async def test_nobody_listening_costs_no_task(site: Site):
+async def test_nobody_listening_costs_no_task(site: Site) -> None:
     site.install("deaf")
     manager = PluginManager.discover(["deaf"])
     before = asyncio.all_tasks()
@@ -118,7 +118,7 @@ async def test_nobody_listening_costs_no_task(site: Site):
     await manager.aclose()
 
 
-async def test_closing_leaves_no_thread_and_may_be_repeated(site: Site):
+async def test_closing_leaves_no_thread_and_may_be_repeated(site: Site) -> None:
     site.install("notes", NOTES)
     manager = PluginManager.discover(["notes"])
     before = set(threading.enumerate())
@@ -128,7 +128,7 @@ async def test_closing_leaves_no_thread_and_may_be_repeated(site: Site):
     await until(lambda: not set(threading.enumerate()) - before)
 
 
-def test_a_hook_that_is_no_observer_cannot_be_notified(site: Site):
+def test_a_hook_that_is_no_observer_cannot_be_notified(site: Site) -> None:
     site.install("notes", NOTES)
     with pytest.raises(ValueError, match="call_rang"):
         PluginManager.discover(["notes"]).notify("call_rang", call={})

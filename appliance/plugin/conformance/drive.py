@@ -42,18 +42,18 @@ async def collect(stream: AsyncIterator[T]) -> list[T]:
     return [item async for item in stream]
 
 
-async def take(stream: AsyncIterator[T], what: str, seconds: float = STREAM_DEADLINE_S) -> T:
+async def take(stream: AsyncIterator[T], what: str) -> T:
     """Return the next item.
 
     Raises:
         ViolationError: the stream ended, or nothing came in time.
     """
     try:
-        return await asyncio.wait_for(anext(stream), seconds)
+        return await asyncio.wait_for(anext(stream), STREAM_DEADLINE_S)
     except StopAsyncIteration:
         raise ViolationError(f"the stream ended without {what}") from None
     except TimeoutError:
-        raise ViolationError(f"no {what} came within {seconds:g} s") from None
+        raise ViolationError(f"no {what} came within {STREAM_DEADLINE_S:g} s") from None
 
 
 @dataclass(frozen=True, slots=True)
