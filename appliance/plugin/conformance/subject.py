@@ -26,7 +26,7 @@ from appliance.plugin.errors import (
     UnavailableError,
 )
 from appliance.plugin.loading import in_daemon_thread
-from appliance.plugin.manifest import Manifest
+from appliance.plugin.manifest import Manifest, ManifestError, manifest_path, parse
 from appliance.plugin.offers import BuildContext, ModelPack, ModelResolver, Offer
 from appliance.plugin.speech import SAMPLE_RATE, Pcm
 
@@ -77,6 +77,14 @@ def packs_resolver(packs: Sequence[ModelPack]) -> ModelResolver:
     return resolve
 
 
+def _manifest_of(offer: Offer) -> Manifest | None:
+    try:
+        path = manifest_path(getattr(offer.build, "__module__", ""))
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    except (ManifestError, OSError):
+        return None
+
+
 @dataclass
 class Subject:
     """One offer under test. `async with subject:` builds it once and closes it at the end.
@@ -85,7 +93,7 @@ class Subject:
         offer: what a plugin registered.
         settings: keys and values for its settings model.
         context: what the box gives it when it builds.
-        manifest: of the plugin, where it is known.
+        manifest: of the plugin; found by where `offer.build` is defined when it is not given.
         materials: what to feed it with.
         explicit: a person gave the settings: what is lacking is then a failure, not an excuse.
         missing: why its behaviour cannot be checked here, or "".
@@ -102,6 +110,10 @@ class Subject:
     """Why it could not be built although it was told how; the check of that name reports it."""
     _provider: Any = None
     _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.manifest is None:
+            self.manifest = _manifest_of(self.offer)
 
     @property
     def name(self) -> str:
