@@ -53,6 +53,7 @@ class Reader:
         self,
         limit: int = 50,
         *,
+        id_prefix: str = "",
         agent: str = "",
         caller: str = "",
         called: str = "",
@@ -65,6 +66,7 @@ class Reader:
 
         Args:
             limit: how many at most.
+            id_prefix: only those whose id begins so.
             agent: only this agent's.
             caller: only callers whose address contains this.
             called: only those that dialled this number.
@@ -77,6 +79,8 @@ class Reader:
         for column, value in (("agent", agent), ("called", called), ("cause", cause)):
             if value:
                 filters.append((f"{column} = ?", value))
+        if id_prefix:
+            filters.append(("instr(id, ?) = 1", id_prefix))
         if caller:
             filters.append(("instr(caller, ?) > 0", caller))
         if since is not None:
