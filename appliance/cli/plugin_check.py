@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from appliance.plugin.conformance import Finding, Materials, Subject, check_plugin, packs_resolver
+from appliance.plugin.conformance import Finding, Materials, Subject, check_plugin
 from appliance.plugin.conformance.package import fault_finding
 from appliance.plugin.errors import ProviderError
 from appliance.plugin.loading import LoadedPlugin, PluginFault
 from appliance.plugin.manager import PluginManager
-from appliance.plugin.offers import BuildContext, Kind, Offer
+from appliance.plugin.offers import BuildContext, Kind, ModelResolver, Offer
 from appliance.plugin.speech import SAMPLE_RATE, Pcm, TtsRequest
 
 SPOKEN = "Good morning. I would like to make an appointment for Monday, please."
@@ -114,13 +114,14 @@ def _offer(manager: PluginManager, name: str) -> tuple[LoadedPlugin, Sequence[Of
     return manager.plugin_of(offer), [offer]
 
 
-async def findings(manager: PluginManager, selection: Selection) -> AsyncIterator[Finding]:
-    """Check the selection; findings come as they are made."""
+async def findings(
+    manager: PluginManager, selection: Selection, models: ModelResolver
+) -> AsyncIterator[Finding]:
+    """Check the selection, with the models that are here; findings come as they are made."""
     for fault in selection.faults:
         yield fault_finding(fault)
-    resolver = packs_resolver(manager.model_packs())
     with tempfile.TemporaryDirectory(prefix="trunkline-check-") as folder:
-        context = BuildContext(resolver, Path(folder))
+        context = BuildContext(models, Path(folder))
         wanted = any(
             offer.kind in {Kind.SPEECH_TO_TEXT, Kind.VOICE_ACTIVITY}
             for plugin, only in selection.plugins

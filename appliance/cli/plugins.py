@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -20,12 +21,14 @@ from appliance.cli.common import (
     ConfigOption,
     JsonOption,
     console,
+    data_dir,
     discover,
     fail,
     print_json,
 )
-from appliance.cli.plugin_check import Selection, SettingsError, findings, read_settings, select
+from appliance.cli.plugin_check import SettingsError, findings, read_settings, select
 from appliance.config import ConfigError
+from appliance.engines.packs import resolver
 from appliance.plugin.conformance import Finding, Outcome
 from appliance.plugin.describe import plugin_data
 from appliance.plugin.loading import LoadedPlugin
@@ -203,16 +206,18 @@ def check(
         chosen = select(manager, ids or [], read_settings(settings or []))
     except SettingsError as error:
         fail(str(error), USAGE)
-    found = asyncio.run(_run(manager, chosen, None if as_json else console()))
+    models = resolver(data_dir(path), manager)
+    found = asyncio.run(_run(findings(manager, chosen, models), None if as_json else console()))
     if as_json:
         print_json([_finding_data(one) for one in found])
     if any(one.outcome is Outcome.FAILED for one in found):
         raise typer.Exit(PROBLEMS)
 
 
-async def _run(manager: PluginManager, chosen: Selection, out: Console | None) -> list[Finding]:
+async def _run(checks: AsyncIterator[Finding], out: Console | None) -> list[Finding]:
+    """Print findings as they are made, and return them all."""
     found: list[Finding] = []
-    async for finding in findings(manager, chosen):
+    async for finding in checks:
         if out is not None:
             _print_finding(out, finding, found[-1] if found else None)
         found.append(finding)

@@ -55,8 +55,12 @@ class Observers:
         if self._task is None or self._task.done():
             loop = asyncio.get_running_loop()
             self._task = loop.create_task(self._run(), name="plugin-observers")
+        copies = {  # the hook runs later, in another thread, and may do with them what it likes
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in facts.items()
+        }
         try:
-            self._queue.put_nowait((hook, facts))
+            self._queue.put_nowait((hook, copies))
         except asyncio.QueueFull:
             self.dropped += 1
             if self.dropped.bit_count() == 1:  # at 1, 2, 4, 8, ...: not a line for each
