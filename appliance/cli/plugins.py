@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -207,11 +210,28 @@ def check(
     except SettingsError as error:
         fail(str(error), USAGE)
     models = resolver(data_dir(path), manager)
-    found = asyncio.run(_run(findings(manager, chosen, models), None if as_json else console()))
+    checks = findings(manager, chosen, models)
     if as_json:
+        with _output_is_ours():
+            found = asyncio.run(_run(checks, None))
         print_json([_finding_data(one) for one in found])
+    else:
+        found = asyncio.run(_run(checks, console()))
     if any(one.outcome is Outcome.FAILED for one in found):
         raise typer.Exit(PROBLEMS)
+
+
+@contextmanager
+def _output_is_ours() -> Iterator[None]:
+    """Send what C libraries print to standard error: standard output is for JSON alone."""
+    sys.stdout.flush()
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(ours, 1)
+        os.close(ours)
 
 
 async def _run(checks: AsyncIterator[Finding], out: Console | None) -> list[Finding]:

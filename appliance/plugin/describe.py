@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from enum import Enum
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -39,9 +39,7 @@ def offer_data(offer: Offer) -> dict[str, Any]:
             field.name: plain(getattr(offer.capabilities, field.name))
             for field in dataclasses.fields(offer.capabilities)
         },
-        "settings": [
-            setting_data(name, field) for name, field in offer.settings.model_fields.items()
-        ],
+        "settings": [setting_data(name, field) for name, field in all_fields(offer.settings)],
     }
 
 
@@ -66,11 +64,41 @@ def pack_data(pack: ModelPack) -> dict[str, Any]:
 
 def type_name(annotation: Any) -> str:
     """Name a type as a person would write it in an annotation."""
-    if isinstance(annotation, type) and not get_args(annotation):
-        return annotation.__name__
-    return re.sub(r"\b[a-z_]\w*\.(?=[\w.]*\b[A-Z])", "", str(annotation)).replace(
-        "NoneType", "None"
-    )
+    annotation = getattr(annotation, "__value__", annotation)  # a `type` alias
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation in (None, type(None), ...):
+        return "..." if annotation is ... else "None"
+    if origin is Annotated:
+        return type_name(arguments[0])
+    if origin is Literal:
+        return " | ".join(repr(one) for one in arguments)
+    if origin in (Union, UnionType):
+        return " | ".join(type_name(one) for one in arguments)
+    name = getattr(origin or annotation, "__name__", str(annotation))
+    return f"{name}[{', '.join(map(type_name, arguments))}]" if arguments else name
+
+
+def all_fields(model: type[BaseModel], prefix: str = "") -> list[tuple[str, FieldInfo]]:
+    """Return every field with its dotted name, those of models inside models too (`trunks.user`)."""
+    found: list[tuple[str, FieldInfo]] = []
+    for name, field in model.model_fields.items():
+        found.append((prefix + name, field))
+        for inner in _models(field.annotation):
+            found += all_fields(inner, f"{prefix}{name}.")
+    return found
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """Return the pydantic models that a type is made of."""
+    annotation = getattr(annotation, "__value__", annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for one in get_args(annotation) for model in _models(one)]
+
+
+def is_secret(field: FieldInfo) -> bool:
+    """Tell whether a field holds a credential."""
+    return "SecretStr" in type_name(field.annotation)
 
 
 def plain(value: Any) -> Any:  # noqa: PLR0911  (a table of types)

@@ -20,6 +20,7 @@ from appliance.plugin.conformance.findings import (
 )
 from appliance.plugin.conformance.leaks import held, left_tasks, left_threads
 from appliance.plugin.conformance.subject import Subject
+from appliance.plugin.describe import all_fields, is_secret
 from appliance.plugin.errors import ProviderError
 from appliance.plugin.loading import CAPABILITIES
 from appliance.plugin.offers import Kind
@@ -48,8 +49,8 @@ async def unknown_keys_are_refused(subject: Subject) -> str:
 @check("settings describe every field", needs_provider=False)
 async def fields_are_described(subject: Subject) -> str:
     """The configuration reference is generated from the descriptions."""
-    fields = subject.offer.settings.model_fields
-    bare = sorted(name for name, field in fields.items() if not (field.description or "").strip())
+    fields = all_fields(subject.offer.settings)
+    bare = sorted(name for name, field in fields if not (field.description or "").strip())
     require(not bare, f"no description: {', '.join(bare)}")
     return f"{len(fields)} fields"
 
@@ -61,8 +62,8 @@ async def secrets_are_declared(subject: Subject) -> str:
     """What a log must never show is known from the manifest and hidden by its type."""
     if subject.manifest is None:
         raise NotCheckedError("the plugin's manifest is not at hand")
-    fields = subject.offer.settings.model_fields
-    secret = {name for name, field in fields.items() if "SecretStr" in repr(field.annotation)}
+    fields = dict(all_fields(subject.offer.settings))
+    secret = {name for name, field in fields.items() if is_secret(field)}
     declared = set(subject.manifest.secrets)
     require(secret <= declared, f"not in the manifest: {', '.join(sorted(secret - declared))}")
     open_ones = sorted(declared & set(fields) - secret)
