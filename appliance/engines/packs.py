@@ -122,7 +122,8 @@ class Library:
 
     def present(self, name: str, part: ModelPart) -> bool:
         """Tell whether all files are there; does not read them."""
-        return all(file.is_file() for file in self.files(name, part))
+        files = self.files(name, part)
+        return bool(files) and all(file.is_file() for file in files)
 
     def check(self, name: str, part: ModelPart, *, again: bool = False) -> list[Fault]:
         """Compare files with their checksums.
@@ -132,8 +133,9 @@ class Library:
             part: the part.
             again: read every file, also one that has not changed since it was last checked.
         """
-        faults = []
-        for file, expected in self.files(name, part).items():
+        files = self.files(name, part)
+        faults = [] if files else [Fault(self.folder(name, part), "no file of it was made yet")]
+        for file, expected in files.items():
             if not file.is_file():
                 faults.append(Fault(file, "missing"))
             elif expected and self._digest(file, again=again) != expected:

@@ -11,6 +11,11 @@ from trunkline_starter_models.checksums import ASR, LLM
 _MODELS = Path(__file__).parent / "models"
 
 
+def pack_dir() -> Path:
+    """Return the folder of the pack: `asr` (CTranslate2 Whisper) and `llm` (GGUF) lie in it."""
+    return _MODELS
+
+
 @hookimpl
 def register_model_packs() -> list[ModelPack]:
     """Offer the pack `starter`: `starter/asr` (CTranslate2 Whisper) and `starter/llm` (GGUF)."""

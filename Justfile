@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+# What a contributor can do. Run a recipe with ./run RECIPE: it prepares .venv first.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export OMP_NUM_THREADS := "1"
+export PYTHONDONTWRITEBYTECODE := env("PYTHONDONTWRITEBYTECODE", "")
+
+# List the recipes
+default:
+    @just --list --unsorted
+
+# Start the box and let a caller hold a conversation with it over SIP
+demo *ARGS:
+    @python -m appliance.demo {{ARGS}}
+
+# Run a box: ./run serve --config configs/appliance.toml
+serve *ARGS:
+    @trunkline serve {{ARGS}}
+
+# Check this machine and the configuration: every finding comes with a remedy
+doctor *ARGS:
+    @trunkline doctor {{ARGS}}
+
+# Run all tests, or some: ./run test tests/call -k barge
+test *ARGS: peers
+    @python -m pytest {{ARGS}}
+
+# Install what the tests call over SIP, and build pjsua2, unless that was done before
+[private]
+peers:
+    @tests/peers.sh
+    @python plugins/sip/build_pjsua2.py
+
+# Check style and the direction of dependencies
+lint:
+    @ruff check .
+    @ruff format --check .
+    @lint-imports
+
+# Check types
+types:
+    @mypy
+
+# Lint, types and all tests
+check: lint types test
+
+# Build pjsua2 with room for 256 calls; the ready wheel holds 4
+build-pjsua2 *ARGS:
+    @python plugins/sip/build_pjsua2.py {{ARGS}}
+
+# Measure answer latency, barge-in, CPU and memory per call: ./run bench-call --json FILE
+bench-call *ARGS:
+    @python -m tests.benchmarks.call {{ARGS}}
+
+# Train the starter models from nothing: ./run train-starter --work DIR
+train-starter *ARGS:
+    @plugins/starter_models/train.sh {{ARGS}}
+
+# Write the reference pages of docs/ from the code
+docs:
+    @python tools/docs.py
+
+# Pin all dependencies anew, with hashes
+lock:
+    @python tools/lock.py
+
+# Remove what recipes made, except what takes long to build
+clean:
+    @rm -rf .venv build dist var .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+    @find . -name __pycache__ -not -path './.cache/*' -prune -exec rm -rf {} +
