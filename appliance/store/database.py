@@ -55,6 +55,10 @@ def explain(error: sqlite3.Error, path: Path) -> StoreError:
             f"{path} cannot be written: {error}",
             remedy=f"free space on the disk and check the rights on {path.parent}",
         )
+    if code in CORRUPT:
+        return StoreError(
+            f"{path} is damaged: {error}", remedy="the box sets it aside when it next writes to it"
+        )
     return StoreError(f"{path}: {error}")
 
 
@@ -127,9 +131,13 @@ def open_for_reading(path: Path) -> Database:
         )
     try:
         db = _connect(path)
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
+    try:
         db.execute("PRAGMA query_only = ON")
         db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as error:
+    except sqlite3.Error as error:
+        db.close()
         raise explain(error, path) from error
     return db
 
@@ -153,11 +161,11 @@ def set_aside(path: Path, why: str) -> Path:
             remedy=f"check the disk and the rights on {path.parent}",
         ) from error
     _log.error(
-        "store_corrupt",
+        "the store is damaged: it was set aside and a new one begun",
         path=str(path),
         set_aside=str(aside),
         reason=why,
-        remedy="a new store was begun; `sqlite3 FILE .recover` may save what the old one holds",
+        remedy="`sqlite3 FILE .recover` may save what the old one holds",
     )
     return aside
 

@@ -20,6 +20,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from appliance.store import Event, Store, StoreFullError, StoreLockedError, database, writer
 from tests.store.full_disk import KINDS, disk
@@ -138,9 +139,7 @@ def damage(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["noise in the pages", "not a database", "header cut off"])
-async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
-) -> None:
+async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(tmp_path: Path, how: str) -> None:
     path = tmp_path / "box.db"
     store = Store.open(path)
     store.append("c1", [event(n, 500) for n in range(100)])
@@ -153,7 +152,11 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
         path.write_bytes(path.read_bytes()[50:])
     damaged = path.read_bytes()
 
-    store = Store.open(path)
+    with capture_logs() as logged:
+        store = Store.open(path)
+    assert [(entry["log_level"], "damaged" in entry["event"]) for entry in logged] == [
+        ("error", True)
+    ]
     assert store.events("c1") == []
     store.append("c1", [event(0)])
     await store.sync()
@@ -161,7 +164,6 @@ async def test_a_damaged_file_is_set_aside_and_a_new_one_begun(
     await store.aclose()
     aside = [name for name in names(tmp_path) if ".corrupt-" in name]
     assert [(tmp_path / name).read_bytes() for name in aside] == [damaged]
-    assert "store_corrupt" in capsys.readouterr().out
 
 
 async def test_damage_found_while_running_costs_no_fact_that_is_reported_afterwards(

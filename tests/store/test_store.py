@@ -279,3 +279,16 @@ async def test_the_file_is_durable_and_private(store: Store) -> None:
 def test_reading_a_store_that_does_not_exist_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"no store at .*box.db"):
         Reader(tmp_path / "box.db")
+
+
+def test_a_reader_names_a_file_that_is_no_store_and_cannot_change_one_that_is(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "box.db"
+    path.write_text("a letter, not a database\n" * 100)
+    with pytest.raises(StoreError, match="is damaged"):
+        Reader(path)
+    path.unlink()
+    Store.open(path).close()
+    with Reader(path) as reader, pytest.raises(StoreError, match="readonly"):
+        reader._rows("DELETE FROM calls RETURNING id", [])
