@@ -18,6 +18,10 @@ from appliance.call import inputs as inp
 from appliance.engines.chain import TextToSpeechChain
 from appliance.plugin import FRAME_SAMPLES, SAMPLE_RATE, Leg, TtsRequest
 
+ENOUGH_SAMPLES = 4 * SAMPLE_RATE
+"""With 4 s of speech in hand nothing more is synthesized: an interruption would waste it, and a long
+answer would fill the memory."""
+
 AHEAD_SAMPLES = 3 * FRAME_SAMPLES
 """How much speech may wait at the transport: 60 ms, all that an interruption must take back there."""
 
@@ -56,6 +60,7 @@ class Speaker:
         self._playout = Playout()
         self._clauses: deque[tuple[int, str]] = deque()
         self._task: asyncio.Task[None] | None = None
+        self._hungry = asyncio.Event()
         self._gen = 0
         self._first_gen = 0
         self._idle = True
@@ -94,6 +99,8 @@ class Speaker:
         self._top_up()
         if self._idle:
             return
+        if self._playout.queued() < ENOUGH_SAMPLES:
+            self._hungry.set()
         progress = self._playout.progress(self._leg.queued())
         for gen in progress.started:
             self._feed(inp.PlaybackStarted(gen, self._first_audio_ms.get(gen, 0)))
@@ -111,6 +118,9 @@ class Speaker:
 
     async def _synthesize(self) -> None:
         while self._clauses:
+            if self._playout.queued() >= ENOUGH_SAMPLES:
+                self._hungry.clear()
+                await self._hungry.wait()
             gen, text = self._clauses.popleft()
             try:
                 await self._speak(gen, text)

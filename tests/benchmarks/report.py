@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one format in which every benchmark of the project reports.
 
-    {"benchmark", "commit", "machine", "results": {NAME: {"unit", "n", "p50", "p95", "p99", "mean"}}}
+{"benchmark", "commit", "machine", "results": {NAME: {"unit", "n", "p50", "p95", "p99", "mean"}}}
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Report:
         """Print a table."""
         table = Table("result", "unit", "n", "p50", "p95", "p99", "mean", title=self.benchmark)
         for name, result in self.results.items():
-            table.add_row(name, *(str(result[key]) for key in ("unit", "n", "p50", "p95", "p99", "mean")))
+            table.add_row(
+                name, *(str(result[key]) for key in ("unit", "n", "p50", "p95", "p99", "mean"))
+            )
         Console().print(table)
 
     def write(self, path: Path | None) -> None:
@@ -71,7 +73,9 @@ def machine() -> dict[str, Any]:
     """Name the machine: processor, cores, memory, system, and how busy it was."""
     model = platform.processor() or platform.machine()
     with Path("/proc/cpuinfo").open() as lines:
-        model = next((ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name")), model)
+        model = next(
+            (ln.split(":", 1)[1].strip() for ln in lines if ln.startswith("model name")), model
+        )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": model,

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`./run bench-call`: one call's latency on the wire, barge-in, and the cost of the media plane.
+
+Answer latency and barge-in: the demonstration's box (starter models) and a caller in another process.
+Media plane: a box with stub engines, and SIPp callers that play speech.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from appliance.audio.resample import resample
+from appliance.caller import Script, TurnSpec, prepare
+from appliance.plugin import Pcm
+from tests.benchmarks.report import Report
+from tests.lab import sipp
+from tests.lab.process import BoxProcess, StubBox, espeak, place_call
+
+QUESTIONS = (
+    "Are you open on Saturday?",
+    "How much is a cleaning?",
+    "Where are you?",
+    "What are your opening hours?",
+    "Can I pay by card?",
+    "Is there parking?",
+    "How much is a check-up?",
+    "Are you open on Sunday?",
+)
+MEDIA_CALLS = (1, 10, 40)
+WINDOW_S = 20.0
+
+
+def answer_latency(report: Report, turns: int) -> None:
+    """Ask questions, one call after another, and interrupt in between."""
+    latencies: list[float] = []
+    stops: list[float] = []
+    missed = early = 0
+    with tempfile.TemporaryDirectory() as folder, BoxProcess(Path(folder)) as box:
+        random.seed(7)
+        while len(latencies) < turns or len(stops) < turns // 3:
+            result = place_call(box.target, _conversation(), Path(folder))
+            for turn in result["turns"]:
+                missed += turn["reply_missing"]
+                early += turn["early"]
+                if turn["barge_in_stop_s"] is not None:
+                    stops.append(turn["barge_in_stop_s"] * 1000)
+                if turn["answer_latency_s"] is not None:
+                    latencies.append(turn["answer_latency_s"] * 1000)
+            print(f"  {len(latencies)} answers, {len(stops)} interruptions", flush=True)
+    report.add("answer_latency", "ms", latencies)
+    report.add("barge_in_stop", "ms", stops)
+    report.add("turns_without_answer", "count", [missed])
+    report.add("answers_before_the_end_of_speech", "count", [early])
+
+
+def _conversation() -> list[TurnSpec]:
+    """Eight questions in random order; two of them are asked into the agent's answer."""
+    asked = random.sample(QUESTIONS, len(QUESTIONS))
+    turns = [TurnSpec.model_validate({"say": text}) for text in asked]
+    into = {"say": "What are your opening hours?"}
+    after = {"say": "Sorry, how much is a filling?", "interrupt_after_s": 1.2}
+    return [*turns, *[TurnSpec.model_validate(turn) for turn in (into, after, into, after)]]
+
+
+def media_plane(report: Report) -> None:
+    """Measure a box with stub engines under 1, 10 and 40 calls of speech in both directions."""
+    if not sipp.available():
+        print("  SIPp is not installed: the media plane is not measured (package sip-tester)")
+        return
+    settings = {
+        "bind": "127.0.0.1",
+        "udp_port": 0,
+        "tcp_port": None,
+        "codecs": ["PCMU"],
+        "rtp_port_start": 30000,
+        "rtp_port_end": 30999,
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        audio = folder / "speech.ul"
+        sipp.write_audio(audio, asyncio.run(_speech()))
+        for calls in MEDIA_CALLS:
+            with StubBox(settings) as box:
+                if box.ready["capacity"] < calls:
+                    print(
+                        f"  {box.ready['library']} holds {box.ready['capacity']} calls: {calls} left out"
+                    )
+                    continue
+                _media_load(report, box, folder, audio, calls)
+
+
+def _media_load(report: Report, box: StubBox, folder: Path, audio: Path, calls: int) -> None:
+    port = int(box.ready["listening"][0].rsplit(":", 1)[1])
+    first = sipp.start(folder, port, audio, calls=1, hold_s=2)
+    first.wait()
+    before = box.stats()
+    peers = sipp.start(folder, port, audio, calls=calls, hold_s=WINDOW_S + 8 + calls / 10)
+    time.sleep(4 + calls / 10)
+    started, spent = box.stats(), box.cpu_s()
+    shares = []
+    for _ in range(10):
+        time.sleep(WINDOW_S / 10)
+        now = box.cpu_s()
+        shares.append((now - spent) / (WINDOW_S / 10) / calls * 100)
+        spent = now
+    during = box.stats()
+    windows = (during["windows"] - started["windows"]) / calls / WINDOW_S
+    lost = during["counters"].get("frames_lost", 0) - started["counters"].get("frames_lost", 0)
+    failed = peers.wait()
+    if during["calls"] != calls or failed or not 30 < windows < 33:
+        problem = f"{during['calls']} of {calls} calls, SIPp exit {failed}, {windows:.1f} windows/s"
+        raise RuntimeError(f"the media plane did not do its work: {problem}")
+    report.add(f"media_cpu_per_call@{calls}", "% of a core", shares)
+    report.add(f"media_frames_lost@{calls}", "frames", [lost])
+    if calls == max(MEDIA_CALLS):
+        grown = (during["rss_kib"] - before["rss_kib"]) / 1024 / calls
+        report.add("memory_per_call", "MiB", [grown])
+
+
+async def _speech() -> Pcm:
+    """Return about ten seconds of speech with pauses, at 8 kHz."""
+    voice = espeak()
+    try:
+        script = Script(turns=tuple(TurnSpec(say=text) for text in QUESTIONS[:4]))
+        spoken = await prepare(script, voice)
+    finally:
+        await voice.aclose()
+    pause = np.zeros(16_000, np.int16)
+    return resample(
+        np.concatenate([part for t in spoken for part in (t.pcm, pause)]), 16_000, 8_000
+    )
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(prog="./run bench-call", description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the results here")
+    parser.add_argument("--turns", type=int, default=60, help="answers to measure (default 60)")
+    parser.add_argument("--only", choices=["latency", "media"], help="one half of it")
+    options = parser.parse_args()
+    report = Report("call")
+    if options.only != "media":
+        print("answer latency and barge-in", flush=True)
+        answer_latency(report, options.turns)
+    if options.only != "latency":
+        print("media plane", flush=True)
+        media_plane(report)
+    report.show()
+    report.write(options.json)
+
+
+if __name__ == "__main__":
+    main()
