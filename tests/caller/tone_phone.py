@@ -21,8 +21,9 @@ from tests.caller.lab import ToneAgent
 class TonePhone:
     """The host of the transport: one tone agent a leg, fed with what its own ear hears."""
 
-    def __init__(self, **agent: int) -> None:
-        self.agent = agent
+    def __init__(self, latency: int, stop: int, answer: int, farewell: int) -> None:
+        self.latency, self.stop = latency, stop
+        self.answer, self.farewell = answer, farewell
         self.agents: dict[str, ToneAgent] = {}
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -31,7 +32,9 @@ class TonePhone:
 
     def event(self, leg: Leg, event: LegEvent) -> None:
         if isinstance(event, Answered):
-            self.agents[leg.info.id] = ToneAgent(**self.agent)
+            self.agents[leg.info.id] = ToneAgent(
+                self.latency, self.stop, answer=self.answer, farewell=self.farewell
+            )
         elif isinstance(event, LegEnded):
             self.agents.pop(leg.info.id, None)
 
@@ -54,7 +57,7 @@ async def main() -> None:
     latency, stop, answer, farewell = map(int, sys.argv[1:5])
     settings = SipSettings(bind="127.0.0.1", udp_port=0, tcp_port=None)
     line = build(settings, BuildContext(model_path=Path, data_dir=Path()))
-    phone = TonePhone(latency=latency, stop=stop, answer=answer, farewell=farewell)
+    phone = TonePhone(latency, stop, answer, farewell)
     await line.start(phone)
     (address,) = (a for a in line.status().listening if a.startswith("udp"))
     sys.stdout.write(address.rpartition(":")[2] + "\n")

@@ -135,7 +135,7 @@ async def test_cancelling_ends_the_running_graph(piper: TextToSpeech) -> None:
 
 async def test_terminating_a_run_raises_unavailable(piper: TextToSpeech) -> None:
     engine = piper._engine  # type: ignore[attr-defined]
-    import onnxruntime  # noqa: PLC0415
+    import onnxruntime  # type: ignore[import-untyped]  # noqa: PLC0415
 
     options = onnxruntime.RunOptions()
     options.terminate = True
