@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -44,6 +45,24 @@ def end_cause(direction: Direction, code: int, *, answered: bool) -> EndCause:
     return EndCause.FAILED if code // 100 in {0, 2, 3, 5} else EndCause.REJECTED
 
 
+@dataclass(frozen=True, slots=True)
+class DigitPart:
+    """What one RFC 4733 packet, or one SIP INFO, says of a DTMF digit.
+
+    Attributes:
+        timestamp: RTP time of the digit's begin: the same in all packets of one digit.
+        begins: PJSIP has not told of this digit before.
+        ends: the duration is final.
+    """
+
+    digit: str
+    duration_ms: int
+    timestamp: int
+    info: bool
+    begins: bool
+    ends: bool
+
+
 class CallControl:
     """State of one call, and the requests that change it."""
 
@@ -73,6 +92,7 @@ class CallControl:
         self._received_at = 0.0
         self._digit = ""
         self._digit_at = 0.0
+        self._digit_stamp = -1
 
     # Callbacks
 
@@ -97,8 +117,8 @@ class CallControl:
         self._active = media is not None and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE
         if media is not None:
             self._media_index = media.index
-            bridged = self.call.getAudioMedia(media.index) if self._active else None
-            self._stack.lines.connect(self.line, bridged)
+        if media is not None and self._active:
+            self._stack.lines.connect(self.line, self.call.getAudioMedia(media.index))
         self._received_at = time.monotonic()
         held = media is not None and media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD
         if held != self._held:
@@ -116,17 +136,21 @@ class CallControl:
         if self._held:
             self._tell(HoldChanged(held=True))
 
-    def digit(self, digit: str, duration_ms: int, *, info: bool, begins: bool, ends: bool) -> None:
+    def digit(self, part: DigitPart) -> None:
         """Part of a DTMF digit came. It counts when it ends, once."""
-        if info:
-            self._tell(DtmfReceived(digit, max(0, duration_ms), "info"))
+        digit, duration_ms = part.digit, max(0, part.duration_ms)
+        if part.info:
+            self._tell(DtmfReceived(digit, duration_ms, "info"))
             return
-        if begins:
+        if part.begins:
+            if part.timestamp == self._digit_stamp:
+                return  # a repeated end packet of a digit that was counted
             self._flush_digit()
             self._digit, self._digit_at = digit, time.monotonic()
-        if ends and self._digit:
+            self._digit_stamp = part.timestamp
+        if part.ends and self._digit:
             self._digit = ""
-            self._tell(DtmfReceived(digit, max(0, duration_ms)))
+            self._tell(DtmfReceived(digit, duration_ms))
 
     def _flush_digit(self) -> None:
         if self._digit:

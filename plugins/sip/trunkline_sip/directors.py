@@ -16,31 +16,52 @@ from typing import Any, Protocol
 import pjsua2 as pj  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import structlog
 
+from trunkline_sip.calls import DigitPart
 from trunkline_sip.media import Line, Ticks
 
 log = structlog.get_logger("trunkline.sip")
+
+DTMF_IS_UPDATE, DTMF_IS_END = 1, 2
+"""`pjmedia_stream_dtmf_event_flags`, which the binding leaves out."""
 
 
 class CallEvents(Protocol):
     """What a call tells (SIP thread)."""
 
-    def state_changed(self) -> None: ...  # noqa: D102
-    def media_changed(self) -> None: ...  # noqa: D102
-    def digit(
-        self, digit: str, duration_ms: int, *, info: bool, begins: bool, ends: bool
-    ) -> None: ...  # noqa: D102
-    def refer_progress(self, status: int, *, final: bool) -> None: ...  # noqa: D102
+    def state_changed(self) -> None:
+        """The INVITE session changed its state."""
+
+    def media_changed(self) -> None:
+        """An offer and answer took effect."""
+
+    def digit(self, part: DigitPart) -> None:
+        """Part of a DTMF digit came."""
+
+    def refer_progress(self, status: int, *, final: bool) -> None:
+        """The far end tells how a transfer goes."""
 
 
 class EndpointEvents(Protocol):
     """What the endpoint and its accounts tell (SIP thread)."""
 
-    def incoming(self, account: str, call_id: int, message: str, source: str) -> None: ...  # noqa: D102
-    def registration(self, account: str, code: int, reason: str, expires_s: int) -> None: ...  # noqa: D102
-    def qualified(self, account: str, code: int) -> None: ...  # noqa: D102
-    def choose_account(self, message: str, source: str) -> int | None: ...  # noqa: D102
-    def refused_by_library(self, code: int) -> None: ...  # noqa: D102
-    def library_log(self, level: int, text: str) -> None: ...  # noqa: D102
+    def incoming(self, account: str, call_id: int, message: str, source: str) -> None:
+        """An INVITE arrived at an account."""
+
+    def registration(self, account: str, code: int, reason: str, expires_s: int) -> None:
+        """A registrar answered, or did not."""
+
+    def qualified(self, account: str, code: int) -> None:
+        """An OPTIONS was answered, or was not."""
+
+    def choose_account(self, message: str, source: str) -> int | None:
+        """Return PJSIP's number of the account that a request belongs to."""
+        ...
+
+    def refused_by_library(self, code: int) -> None:
+        """PJSIP refused an INVITE by itself."""
+
+    def library_log(self, level: int, text: str) -> None:
+        """PJSIP logs a line."""
 
 
 def guarded(callback: Callable[..., None]) -> Callable[..., None]:
@@ -135,11 +156,14 @@ class Call(pj.Call):  # type: ignore[misc]
     def onDtmfEvent(self, prm: Any) -> None:  # noqa: N802, D102
         if self._events:
             self._events.digit(
-                prm.digit,
-                prm.duration,
-                info=prm.method == pj.PJSUA_DTMF_METHOD_SIP_INFO,
-                begins=not prm.flags & pj.PJMEDIA_STREAM_DTMF_IS_UPDATE,
-                ends=bool(prm.flags & pj.PJMEDIA_STREAM_DTMF_IS_END),
+                DigitPart(
+                    digit=prm.digit,
+                    duration_ms=prm.duration,
+                    timestamp=prm.timestamp,
+                    info=prm.method == pj.PJSUA_DTMF_METHOD_SIP_INFO,
+                    begins=not prm.flags & DTMF_IS_UPDATE,
+                    ends=bool(prm.flags & DTMF_IS_END),
+                )
             )
 
     @guarded

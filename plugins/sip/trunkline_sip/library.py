@@ -21,6 +21,8 @@ from typing import Any
 from appliance.plugin import ConfigurationError
 
 VARIABLE = "TRUNKLINE_PJSUA2"
+INSTALLED = "installed"
+"""Value of the variable that asks for the installed package, whatever else is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def candidates() -> Iterator[Path]:
     """Yield folders that may hold a build of our own, best first."""
     named = os.environ.get(VARIABLE)
     if named:
-        yield Path(named)
+        yield from () if named == INSTALLED else (Path(named),)
         return
     for root in (Path.cwd(), Path(__file__).resolve().parents[3]):
         yield from sorted((root / ".cache").glob("pjsua2-*.*"), reverse=True)
@@ -68,7 +70,7 @@ def load() -> Library:
     """
     named = os.environ.get(VARIABLE)
     folder = next((folder for folder in candidates() if usable(folder)), None)
-    if named and folder is None:
+    if named and named != INSTALLED and folder is None:
         raise ConfigurationError(
             f"{VARIABLE} names {named}, which holds no pjsua2 for this Python",
             remedy="build it by `./run build-pjsua2`, or unset the variable",

@@ -7,7 +7,6 @@ asked, and a call costs no allocation.
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 from typing import Any
 
@@ -32,7 +31,6 @@ class Lines:
         self._mover = mover(pj)
         self._free: deque[tuple[int, Line]] = deque()
         self._all: list[Line] = []
-        self._connected: dict[int, Any] = {}
         self._format = directors.audio_format()
         self._tail = self._clock(2 * calls)
         if not self._mover.fast:
@@ -61,23 +59,17 @@ class Lines:
         self._all.append(line)
         return line
 
-    def connect(self, line: Line, bridged: Any | None) -> None:
-        """Join a line with a call's audio both ways, or part them (None)."""
-        if bridged is not None:
-            bridged.startTransmit(line.port)
-            line.port.startTransmit(bridged)
-            self._connected[id(line)] = bridged
-            return
-        before = self._connected.pop(id(line), None)
-        if before is None:
-            return
-        for source, sink in ((before, line.port), (line.port, before)):
-            with contextlib.suppress(self._pj.Error):  # PJSIP may have taken the call's port out
-                source.stopTransmit(sink)
+    def connect(self, line: Line, bridged: Any) -> None:
+        """Join a line with a call's audio both ways.
+
+        They need no parting: PJSIP takes the call's port out of the bridge when its stream stops, at
+        hold and at the end, and connections go with it.
+        """
+        bridged.startTransmit(line.port)
+        line.port.startTransmit(bridged)
 
     def give_back(self, line: Line) -> None:
         """The call is over."""
-        self.connect(line, None)
         self._free.append((self._ticks.now, line))
 
     def close(self) -> None:
