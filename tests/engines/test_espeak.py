@@ -19,7 +19,6 @@ from trunkline_espeak.trim import SilenceTrimmer
 from appliance.plugin import (
     BuildContext,
     ConfigurationError,
-    InvalidRequestError,
     Pcm,
     SpeechChunk,
     TextToSpeech,
@@ -137,16 +136,24 @@ async def test_a_cancelled_answer_frees_the_library_within_20_ms(espeak: TextToS
     assert stopped < 0.02
 
 
-async def test_an_unknown_voice_is_refused_with_a_remedy(
-    espeak: TextToSpeech, tmp_path: Path
+async def test_a_voice_of_another_synthesizer_is_spoken_in_the_configured_one(
+    espeak: TextToSpeech,
 ) -> None:
-    with pytest.raises(InvalidRequestError, match="no voice 'martian'"):
-        await speak(espeak, "Hello.", voice="martian")
+    text = "We are open on Monday."
+    own = audio(await speak(espeak, text))
+    for voice in ("martian", "en-us+f33"):
+        other = audio(await speak(espeak, text, voice=voice))
+        assert other.size == pytest.approx(own.size, rel=0.02)
+        assert pitch_hz(other) == pytest.approx(pitch_hz(own), rel=0.05)
+
+
+def test_a_wrong_setting_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no voice 'martian'"):
+        make(tmp_path, voice="martian")
     with pytest.raises(ConfigurationError, match=r"no voice variant 'f33'.*f3"):
         make(tmp_path, voice="en-us+f33")
     with pytest.raises(ValidationError, match="words_per_minute"):
         EspeakSettings(words_per_minute=1000)
-    assert await speak(espeak, "It still works.")
 
 
 async def test_the_last_provider_to_close_ends_the_thread(tmp_path: Path) -> None:

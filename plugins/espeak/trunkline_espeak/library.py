@@ -18,8 +18,11 @@ from typing import Any
 
 import espeakng_loader  # type: ignore[import-untyped]
 import numpy as np
+import structlog
 
 from appliance.plugin import InvalidRequestError, Pcm, UnavailableError
+
+_log = structlog.get_logger(__name__)
 
 SAMPLE_RATE = 22_050
 BUFFER_MS = 60
@@ -54,9 +57,14 @@ _Callback = ctypes.CFUNCTYPE(
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to speak; the numbers are the library's own parameters."""
+    """How to speak; the numbers are the library's own parameters.
+
+    `otherwise` is the voice to use when there is no such `voice`: an agent may name one that another
+    synthesizer has, and this one stands in for it.
+    """
 
     voice: str
+    otherwise: str
     words_per_minute: int
     pitch: int
     pitch_range: int
@@ -74,6 +82,7 @@ class Engine:
     def __init__(self) -> None:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="espeak")
         self._voice = ""
+        self._refused: set[str] = set()
         self._sink: Sink | None = None
         self._failure: Exception | None = None
         self._on_audio = _Callback(self._audio)
@@ -101,7 +110,6 @@ class Engine:
         """Synthesize one clause in the worker thread.
 
         Raises (in the future):
-            InvalidRequestError: no such voice.
             UnavailableError: the library failed.
         """
         return self._worker.submit(self._speak, text, style, sink)
@@ -119,7 +127,13 @@ class Engine:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _speak(self, text: str, style: Style, sink: Sink) -> None:
-        self._select(style.voice)
+        try:
+            self._select(style.voice)
+        except InvalidRequestError as error:
+            if style.voice not in self._refused:
+                self._refused.add(style.voice)
+                _log.warning("unknown voice", error=error.message, spoken_in=style.otherwise)
+            self._select(style.otherwise)
         parameters = {
             _RATE: style.words_per_minute,
             _PITCH: style.pitch,
@@ -165,7 +179,7 @@ class Engine:
             else:
                 pcm = np.zeros(0, np.int16)
             return 0 if self._sink is not None and self._sink(pcm, words) else 1
-        except Exception as error:  # noqa: BLE001  C code cannot carry it: raised after the synthesis
+        except Exception as error:  # C code cannot carry it: raised when the synthesis is over
             self._failure = error
             return 1
 

@@ -94,7 +94,9 @@ class EspeakTextToSpeech:
             if wanted.partition("-")[0] != voice.partition("+")[0].partition("-")[0]:
                 voice = wanted
         rate = min(450, max(80, round(settings.words_per_minute * request.speed)))
-        return Style(voice, rate, settings.pitch, settings.pitch_range, settings.volume)
+        return Style(
+            voice, settings.voice, rate, settings.pitch, settings.pitch_range, settings.volume
+        )
 
     def _pause(self, clause: str) -> Pcm:
         ends = clause.rstrip().rstrip("\"')]").endswith(_SENTENCE_ENDS)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
+import structlog
 
 from appliance.plugin import (
     BuildContext,
@@ -25,6 +26,7 @@ from appliance.plugin import (
 from trunkline_piper import CAPABILITIES, PiperSettings
 from trunkline_piper.engine import PiperEngine, Scales
 
+_log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _SENTENCE_ENDS = (".", "!", "?", "…")
 
@@ -49,12 +51,13 @@ class PiperTextToSpeech:
             raise ConfigurationError(f"speaker: {error.message}", remedy=error.remedy) from error
         self._worker: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "piper")
         self._running: set[ort.RunOptions] = set()
+        self._refused: set[str | None] = set()
 
     async def speak(
         self, text: AsyncIterator[str], request: TtsRequest
     ) -> AsyncIterator[SpeechChunk]:
         """Speak each sentence as soon as it is synthesized."""
-        speaker = self._speaker if request.voice is None else self._speaker_id(request.voice)
+        speaker = self._speaker_for(request.voice)
         scales = self._scales(request.speed)
         options = ort.RunOptions()
         self._running.add(options)
@@ -86,6 +89,18 @@ class PiperTextToSpeech:
         if self._worker is None:
             raise UnavailableError("the piper provider is closed")
         return await asyncio.wrap_future(self._worker.submit(work))
+
+    def _speaker_for(self, voice: str | None) -> int | None:
+        """Return the speaker of a voice; a name that is not ours is that of another synthesizer, for
+        which we stand in with our own.
+        """
+        try:
+            return self._speaker if voice is None else self._speaker_id(voice)
+        except InvalidRequestError as error:
+            if voice not in self._refused:
+                self._refused.add(voice)
+                _log.warning("unknown voice", error=str(error))
+            return self._speaker
 
     def _speaker_id(self, name: str | None) -> int | None:
         config = self._engine.config
