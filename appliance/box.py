@@ -25,7 +25,7 @@ from appliance.engines.packs import resolver
 from appliance.engines.pool import EnginePool
 from appliance.plugin import BuildContext, Tool, Transport, TransportStatus
 from appliance.plugin.manager import PluginManager
-from appliance.store import Store
+from appliance.store import STORE_FILE, Store
 
 _log = structlog.get_logger(__name__)
 
@@ -96,7 +96,7 @@ class Box:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         config = self.config
         self._progress("store")
-        path = config.box.data_dir / "trunkline.db"
+        path = config.box.data_dir / STORE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         self.store = await asyncio.to_thread(Store.open, path)
         crashed = await self.store.recover()

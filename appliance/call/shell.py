@@ -132,6 +132,7 @@ class CallSession:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._broken = False
+        self._hanging_up: asyncio.Future[None] | None = None
 
     # -- life --------------------------------------------------------------------------------
 
@@ -152,6 +153,8 @@ class CallSession:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._hanging_up is not None:
+            await asyncio.gather(self._hanging_up, return_exceptions=True)
         if self._recording is not None:
             await asyncio.wrap_future(self._recording.close())
 
@@ -171,6 +174,7 @@ class CallSession:
             case DtmfReceived(digit):
                 self._feed(inp.DtmfPressed(digit))
             case LegEnded(cause):
+                self._feed(inp.PlaybackStopped(self._speaker.stop()))  # what was heard to the end
                 self._feed(inp.LegEnded(cause.value))
             case _:
                 pass
@@ -245,7 +249,7 @@ class CallSession:
             case act.Duck(gain_db):
                 self._speaker.duck(gain_db)
             case act.HangUp():
-                self._start(self.leg.hang_up())
+                self._hanging_up = asyncio.ensure_future(self.leg.hang_up())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)

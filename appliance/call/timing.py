@@ -52,7 +52,7 @@ class TurnTaking(BaseModel):
     )
     barge_in: bool = Field(True, description="The caller may interrupt the agent.")
     barge_in_ms: int = Field(
-        160, ge=64, le=2000, description="Overlapping speech this long stops the agent."
+        128, ge=64, le=2000, description="Overlapping speech this long stops the agent."
     )
     duck_db: float = Field(
         -12.0, ge=-60, le=0, description="Gain of the agent's speech while an overlap is undecided."

@@ -95,8 +95,8 @@ def test_speech_over_the_agent_ducks_it_before_it_is_stopped() -> None:
 
 
 def test_a_cough_over_the_agent_does_not_stop_it() -> None:
-    caller = [Spoken(2000, 3000, "When?"), Spoken(4500, 4560, "")]
-    sim = Sim(says(OPEN), caller).run(14000)
+    caller = [Spoken(2000, 3000, "When?"), Spoken(4500, 4590, "")]
+    sim = Sim(says(OPEN), caller, agent(turn_taking={"barge_in_ms": 200})).run(9000)
     assert not sim.events("speak.stopped")
     assert ("assistant", OPEN) in sim.history()
     assert sim.ducks[-1][1] == 0.0
