@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -96,6 +97,7 @@ async def loading_is_light(plugin: LoadedPlugin) -> Finding:
         plugin.installed.module.partition(":")[0],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), 60)

@@ -22,6 +22,7 @@ from appliance.plugin.conformance.drive import (
 from appliance.plugin.conformance.findings import (
     Check,
     NotApplicableError,
+    ViolationError,
     check,
     require,
 )
@@ -216,7 +217,7 @@ async def it_is_cancelled_quickly(subject: Subject) -> str:
 async def it_recovers_from_cancel(subject: Subject) -> str:
     """Nothing of the cancelled stream may stand in the way."""
     stt: SpeechToText = subject.provider
-    with suppress(NotApplicableError):
+    with suppress(NotApplicableError, ViolationError):  # how fast it stops is another check
         await it_is_cancelled_quickly.body(subject)
     found = await transcripts(stt, [*spoken(subject, stt, 1.0), Flush()])
     require([one.is_final for one in found][-1:] == [True], "no final came")

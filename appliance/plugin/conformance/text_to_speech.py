@@ -190,7 +190,7 @@ async def it_recovers_from_cancel(subject: Subject) -> str:
     tts: TextToSpeech = subject.provider
     text = subject.materials.texts[1]
     before = samples(await speech(tts, [text]))
-    with suppress(NotApplicableError):
+    with suppress(NotApplicableError, ViolationError):  # how fast it stops is another check
         await it_is_cancelled_quickly.body(subject)
     after = samples(await speech(tts, [text]))
     require(abs(after - before) <= 0.3 * before, f"{after} samples instead of {before}")
