@@ -174,7 +174,8 @@ class CallSession:
             case DtmfReceived(digit):
                 self._feed(inp.DtmfPressed(digit))
             case LegEnded(cause):
-                self._feed(inp.PlaybackStopped(self._speaker.stop()))  # what was heard to the end
+                if self._speaker.speaking:  # the words that were heard belong to the record
+                    self._feed(inp.PlaybackStopped(self._speaker.stop()))
                 self._feed(inp.LegEnded(cause.value))
             case _:
                 pass

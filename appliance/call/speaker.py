@@ -67,6 +67,11 @@ class Speaker:
         self._asked_at = 0.0
         self._first_audio_ms: dict[int, int] = {}
 
+    @property
+    def speaking(self) -> bool:
+        """Whether there is speech that has not reached the wire."""
+        return not self._idle
+
     def say(self, gen: int, text: str) -> None:
         """Speak a clause after all that were asked for before."""
         if gen != self._gen:

@@ -10,14 +10,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from appliance.caller import TurnSpec
 from appliance.plugin import BuildContext, Kind, TextToSpeech
 from appliance.plugin.manager import PluginManager
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -155,8 +157,10 @@ def place_call(target: str, turns: list[TurnSpec], folder: Path, *options: str) 
     ]
     script.write_text(json.dumps({"voice": "en-us+f3", "turns": spoken}))
     done = subprocess.run(
-        [sys.executable, "-m", "appliance.cli", "call", target]
-        + ["--script", str(script), "--json", *options],
+        [
+            *(sys.executable, "-m", "appliance.cli", "call", target),
+            *("--script", str(script), "--json", *options),
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -181,6 +185,20 @@ def free_port() -> int:
 def espeak() -> TextToSpeech:
     """Return the espeak synthesizer with its default settings."""
     offer = PluginManager.discover(["espeak"]).offer(Kind.TEXT_TO_SPEECH, "espeak")
-    context = BuildContext(lambda name: Path(name), Path(tempfile.gettempdir()))
+    context = BuildContext(Path, Path(tempfile.gettempdir()))
     made: TextToSpeech = offer.build(offer.settings(), context)
     return made
+
+
+def poll(read: Callable[[], T], fine: Callable[[T], bool], seconds: float, problem: str) -> T:
+    """Read until the value is fine and return it.
+
+    Raises:
+        AssertionError: it was not within `seconds`; the message is `problem` and the last value.
+    """
+    deadline = time.monotonic() + seconds
+    while not fine(value := read()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{problem}: {value}")
+        time.sleep(0.05)
+    return value
