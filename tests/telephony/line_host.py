@@ -139,7 +139,7 @@ class Host:
     async def do_hang_up(self, leg: str) -> None:
         await self.legs[leg].hang_up()
 
-    async def do_hold(self, leg: str, held: bool) -> None:  # noqa: FBT001
+    async def do_hold(self, leg: str, held: bool) -> None:
         await self.legs[leg].hold(held)
 
     async def do_dtmf(self, leg: str, digits: str) -> None:
@@ -210,7 +210,12 @@ async def main() -> None:
     host.transport = SipTransport(SipSettings.model_validate(options["settings"]), load())
     await host.transport.start(host)
     status = host.transport.status()
-    say(event="started", listening=status.listening, library=status.library, capacity=status.capacity)
+    say(
+        event="started",
+        listening=status.listening,
+        library=status.library,
+        capacity=status.capacity,
+    )
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
