@@ -23,7 +23,7 @@ CHATML = (
     "else '') + '\n' + (tools | tojson) + '<|im_end|>\n' }}{%- endif %}"
     "{%- for message in messages %}"
     "{%- if not (tools and loop.first and message.role == 'system') %}"
-    "{{- '<|im_start|>' + message.role + '\n' + message.content }}"
+    "{{- '<|im_start|>' + message.role + '\n' + (message.content or '') }}"
     "{%- for call in message.tool_calls or [] %}"
     "{{- '<tool_call>' + (call.function | tojson) + '</tool_call>' }}"
     "{%- endfor %}{{- '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
@@ -89,9 +89,12 @@ def write_random_gguf(
     def norm(name: str) -> None:
         writer.add_tensor(name, np.ones(width, np.float32))
 
-    # Logits far apart, and little feedback: rounding must not decide which token is the likeliest.
     matrix("token_embd.weight", len(tokens), width)
-    matrix("output.weight", len(tokens), width, 16.0)
+    # Logits far apart: rounding must not decide which token is the likeliest. It writes printable
+    # characters alone, and never ends by itself.
+    output = random.standard_normal((len(tokens), width)) * 16 / np.sqrt(width)
+    output[[not (len(token) == 1 and " " < token <= "~") for token in tokens]] = 0
+    writer.add_tensor("output.weight", output.astype(np.float32))
     norm("output_norm.weight")
     for layer in range(layers):
         for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
@@ -110,7 +113,7 @@ def write_random_gguf(
 
 @pytest.fixture(scope="session")
 def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file of 0.6 MB that says nonsense, the same nonsense every time."""
+    """A model file of 0.6 MB that says nonsense, the same every time, and as much as it is let."""
     return write_random_gguf(tmp_path_factory.mktemp("gguf") / "random.gguf")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 
@@ -65,29 +66,60 @@ class OpenAiModel:
         """
         if self._client.is_closed:
             raise UnavailableError("the language model is closed")
-        reader = ReplyReader()
+        reader = ReplyReader(sum(len(message.content) for message in request.messages))
         body = request_body(request, self._settings)
         try:
-            async with self._client.stream("POST", self._url, json=body) as response:
-                if response.status_code != httpx.codes.OK:
-                    raise from_status(
-                        response.status_code, response.headers, await _beginning(response)
-                    )
-                if response.headers.get("content-type", "").startswith("application/json"):
+            response = await self._send(body)
+            try:
+                async for line in _lines(response):
+                    for delta in reader.line(line):
+                        yield delta
+                if _is_json(response):
                     for delta in reader.whole(await response.aread()):
                         yield delta
-                else:
-                    async for line in response.aiter_lines():
-                        for delta in reader.line(line):
-                            yield delta
+            finally:
+                await response.aclose()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise from_network(error) from error
         for delta in reader.end():
             yield delta
 
+    async def _send(self, body: dict[str, Any]) -> httpx.Response:
+        """Return the answer's head, its body unread.
+
+        A kept connection may have been closed by the server in the meantime, which shows only when it is
+        used: then the request goes out once more.
+        """
+        request = self._client.build_request("POST", self._url, json=body)
+        try:
+            response = await self._client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            request = self._client.build_request("POST", self._url, json=body)
+            response = await self._client.send(request, stream=True)
+        if response.status_code != httpx.codes.OK:
+            try:
+                raise from_status(
+                    response.status_code, response.headers, await _beginning(response)
+                )
+            finally:
+                await response.aclose()
+        return response
+
     async def aclose(self) -> None:
         """Close the connections. Idempotent."""
         await self._client.aclose()
+
+
+def _is_json(response: httpx.Response) -> bool:
+    """Whether the server answers as a whole, although it was asked to stream."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.startswith("application/json")
+
+
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    if not _is_json(response):
+        async for line in response.aiter_lines():
+            yield line
 
 
 async def _beginning(response: httpx.Response) -> bytes:

@@ -26,6 +26,9 @@ from appliance.plugin import (
 from trunkline_openai.errors import from_event
 from trunkline_openai.settings import OpenAiSettings
 
+_CHARACTERS_PER_TOKEN = 4
+"""The usual estimate for English text; servers stream about one token a chunk."""
+
 
 def request_body(request: LlmRequest, settings: OpenAiSettings) -> dict[str, Any]:
     """Return the JSON object that asks for a streamed reply."""
@@ -59,7 +62,6 @@ def request_body(request: LlmRequest, settings: OpenAiSettings) -> dict[str, Any
 def _message(message: Message) -> dict[str, Any]:
     body: dict[str, Any] = {"role": message.role.value, "content": message.content}
     if message.tool_calls:
-        body["content"] = message.content or None
         body["tool_calls"] = [
             {
                 "id": call.id,
@@ -89,9 +91,14 @@ class _PartialCall:
 
 
 class ReplyReader:
-    """Puts a streamed reply together, line by line."""
+    """Puts a streamed reply together, line by line.
 
-    def __init__(self) -> None:
+    Args:
+        asked: characters of the request, from which its tokens are estimated should the server not count.
+    """
+
+    def __init__(self, asked: int = 0) -> None:
+        self._asked = asked
         self._call: _PartialCall | None = None
         self._finished = False
         self._usage: TokenUsage | None = None
@@ -138,7 +145,9 @@ class ReplyReader:
         if not self._finished:
             raise UnavailableError("the server's stream broke off in the midst of the reply")
         yield from self._complete_call()
-        yield self._usage or TokenUsage(prompt=0, completion=self._pieces)
+        yield self._usage or TokenUsage(
+            prompt=-(-self._asked // _CHARACTERS_PER_TOKEN), completion=self._pieces
+        )
 
     def _chunk(self, chunk: Any, part: str) -> Iterator[LlmDelta]:
         if not isinstance(chunk, Mapping):
