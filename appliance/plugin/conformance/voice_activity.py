@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from typing import Any
@@ -11,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from appliance.plugin.conformance import sound
-from appliance.plugin.conformance.findings import Check, check, require
+from appliance.plugin.conformance.findings import Check, ViolationError, check, require
 from appliance.plugin.conformance.subject import Subject
 from appliance.plugin.speech import Pcm, VoiceActivityDetector
 
 BATCH = 16
 BUDGET_S = 0.002
-ROUNDS = 5
+ROUNDS = 10
+PAUSE_S = 0.2
+"""A busy machine spoils a round; it does not spoil ten over two seconds."""
+
 SAME = 1e-3
 
 
@@ -109,17 +113,22 @@ async def it_keeps_the_budget(subject: Subject) -> str:
     size, rate = vad.capabilities.window, vad.capabilities.sample_rate
     states = [vad.open() for _ in range(BATCH)]
     batch = np.tile(sound.babble(size / rate, rate)[:size], (BATCH, 1))
-    medians = []
+    best = float("inf")
     for _ in range(ROUNDS):
-        taken = []
-        for _ in range(20):
-            start = time.perf_counter()
-            vad.score(states, batch)
-            taken.append(time.perf_counter() - start)
-        medians.append(statistics.median(taken))
-    best = min(medians)
-    require(best <= BUDGET_S, f"{best * 1000:.2f} ms")
-    return f"{best * 1000:.2f} ms"
+        best = min(best, _median_s(vad, states, batch))
+        if best <= BUDGET_S:
+            return f"{best * 1000:.2f} ms"
+        await asyncio.sleep(PAUSE_S)
+    raise ViolationError(f"{best * 1000:.2f} ms")
+
+
+def _median_s(vad: VoiceActivityDetector, states: list[Any], batch: Pcm) -> float:
+    taken = []
+    for _ in range(20):
+        start = time.perf_counter()
+        vad.score(states, batch)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
 
 
 CHECKS: tuple[Check, ...] = (
