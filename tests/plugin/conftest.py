@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import logging
 import sys
 import textwrap
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 API_AND_RUNS = 'api = 1\nruns = "local"\n'
 """The rest of a valid manifest."""
@@ -73,6 +75,18 @@ class Site:
         """Replace the manifest of an installed plugin."""
         package = next(self.path.glob(f"installed_{plugin}_*"))
         (package / "plugin.toml").write_text(text)
+
+
+@pytest.fixture(autouse=True)
+def plain_logs() -> Iterator[None]:
+    """Commands set up logging for the whole process: begin and end without it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ async def missing_models_are_told(subject: Subject) -> str:
     try:
         subject.offer.settings.model_validate(dict(subject.settings))
     except ValidationError as error:
-        raise NotCheckedError("settings are needed") from error
+        raise NotCheckedError("its settings cannot be used") from error
     try:
         provider = await subject.build(subject.without_models())
     except ProviderError as error:

@@ -89,8 +89,8 @@ class Check:
         return Finding(self.name, outcome, detail, subject.name)
 
     async def _judge(self, subject: Subject) -> tuple[Outcome, str]:
-        if self.needs_provider and subject.missing:
-            return Outcome.NOT_CHECKED, subject.missing
+        if self.needs_provider and (subject.missing or subject.trouble):
+            return Outcome.NOT_CHECKED, subject.missing or "it could not be built"
         try:
             async with asyncio.timeout(CHECK_DEADLINE_S) as deadline:
                 return Outcome.PASSED, await self.body(subject)

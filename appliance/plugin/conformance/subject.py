@@ -173,7 +173,7 @@ class Subject:
             wrong = "; ".join(
                 f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()
             )
-            self._note(f"settings are needed: {wrong}", excusable=not self.explicit)
+            self._note(f"settings: {wrong}", excusable=not self.explicit)
         except ProviderError as error:
             excusable = isinstance(error, NEEDS_SOMETHING) and not self.explicit
             self._note(f"{type(error).__name__}: {error}", excusable=excusable)
