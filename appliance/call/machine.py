@@ -26,6 +26,9 @@ from appliance.plugin import Role
 HANG_UP_GRACE_MS = 5000
 """How long the far end may take to confirm our hang-up before the call is closed anyway."""
 
+LINGER_MS = 300
+"""From the agent's last word to the hang-up: the far end's jitter buffer still holds that word."""
+
 NOT_UNDERSTOOD_MS = 1000
 """Speech at least this long without any word is answered; shorter sounds are let pass."""
 
@@ -79,6 +82,7 @@ class CallMachine:
             "reply": self._reply_is_late,
             "silence": self._silence,
             "max_call": self._call_is_too_long,
+            "linger": self._hang_up,
             "hang_up": lambda: self._leg_ended(inp.LegEnded("local_hangup")),
         }
 
@@ -181,10 +185,12 @@ class CallMachine:
             self._listen()
 
     def _answer_was_heard(self, reply: Reply) -> None:
-        if reply.hang_up:
-            self._hang_up()
-        else:
+        if not reply.hang_up:
             self._listen()
+            return
+        self._closing = True
+        self._caller.drop()
+        self._core.deadlines = {"linger": self._core.now + LINGER_MS}
 
     # -- interruption ------------------------------------------------------------------------
 

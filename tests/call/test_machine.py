@@ -171,7 +171,7 @@ def test_end_call_hangs_up_only_after_the_goodbye_was_heard() -> None:
     tools = {"end_call": lambda _: finished({"ok": True}, end_call=True)}
     sim = Sim(model, [Spoken(2000, 3000, "Bye.")], tools=tools).run(20000)
     ended = sim.events("speak.ended")[-1]
-    assert sim.hung_up_ms == ended.t_ms
+    assert sim.hung_up_ms == ended.t_ms + 300
     assert ended.data["heard"] == "Goodbye, take care."
     assert sim.states()[-1] == "ended"
 
