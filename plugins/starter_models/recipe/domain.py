@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from recipe import phrases
-from recipe.grammar import choose, expand, tidy
+from recipe.grammar import choose, expand, listed, tidy
 
-NAMES = (
+NAMES = listed(
     "Oliver Emma Jack Olivia Harry Sophie Thomas Emily James Grace William Lucy George Anna "
-    "Daniel Maria David Sarah Michael Laura Robert Alice Peter Julia Paul Helen Mark Kate Simon "
-    "Jane Adam Rachel Ben Hannah Sam Chloe Max Amy Leo Zoe Noah Mia Liam Ella Lucas Ruby Ethan "
-    "Nora Henry Clara Oscar Rosa Felix Eva Hugo Naomi Martin Ruth Victor Diana Frank Carol Kevin "
-    "Susan Brian Linda Steven Karen Edward Nicole Richard Megan Alex Charlotte Isaac Fiona Colin "
-    "Teresa Gordon Irene"
-).split()
+    "Daniel Maria David Sarah Michael Laura Robert Alice Peter Julia Paul Helen Mark Kate "
+    "Simon Jane Adam Rachel Ben Hannah Sam Chloe Max Amy Leo Zoe Noah Mia Liam Ella Lucas "
+    "Ruby Ethan Nora Henry Clara Oscar Rosa Felix Eva Hugo Naomi Martin Ruth Victor Diana "
+    "Frank Carol Kevin Susan Brian Linda Steven Karen Edward Nicole Richard Megan Alex "
+    "Charlotte Isaac Fiona Colin Teresa Gordon Irene"
+)
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-SERVICES = (
+SERVICES = listed(
     "check-up cleaning filling whitening crown haircut massage vaccination consultation "
     "facial manicure service"
-).split()
+)
 
-_HOURS = "twelve one two three four five six seven eight nine ten eleven".split()
+_HOURS = listed("twelve one two three four five six seven eight nine ten eleven")
 _MINUTES = {
     5: "five", 10: "ten", 15: "quarter", 20: "twenty", 25: "twenty-five",
 }  # fmt: skip
@@ -36,6 +36,9 @@ _AFTER = {
     5: "oh five", 10: "ten", 15: "fifteen", 20: "twenty", 25: "twenty-five", 30: "thirty",
     35: "thirty-five", 40: "forty", 45: "forty-five", 50: "fifty", 55: "fifty-five",
 }  # fmt: skip
+
+
+_CLOCK = " o'clock"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Clock:
         """One of the ways a caller says it. A bare seven is the morning's, six the evening's."""
         bare = 7 <= self.hour < 19
         if self.minute == 0:
-            forms = [self.word, self.word, f"{self.word} o'clock"]
+            forms = [self.word, self.word, self.word + _CLOCK]
             if self.hour == 12:
                 forms += ["noon", "midday"]
         else:
@@ -92,9 +95,9 @@ class Clock:
             return text
         draw = rng.random()
         suffix = "a.m." if self.hour < 12 else "p.m."
-        if "past" not in text and "half" not in text and "to " not in text:
-            if draw < (0.16 if bare else 0.5):
-                return f"{text.removesuffix(chr(32) + 'o' + chr(39) + 'clock')} {suffix}"
+        on_the_dial = "past" in text or "half" in text or "to " in text
+        if not on_the_dial and draw < (0.16 if bare else 0.5):
+            return f"{text.removesuffix(_CLOCK)} {suffix}"
         if draw < (0.28 if bare else 2):
             part = "at night" if self.hour > 19 else f"in the {self.day_part()}"
             return f"{text} {part}"
@@ -120,7 +123,9 @@ def day_phrase(rng: random.Random, day: str, clock: Clock | None = None) -> str:
     part = clock.day_part() if clock else rng.choice(("morning", "afternoon"))
     said_part = f" {part}" if rng.random() < 0.12 else ""
     if day == "today":
-        return f"this {part}" if said_part else rng.choice(("today", "today", "today", "later today"))
+        return (
+            f"this {part}" if said_part else rng.choice(("today", "today", "today", "later today"))
+        )
     if day == "tomorrow":
         return f"tomorrow{said_part}"
     return rng.choice(("", "", "", "", "this ", "next ", "this coming ")) + day + said_part
@@ -158,7 +163,7 @@ def said(
 
 def small_start(text: str) -> str:
     """The first letter small, unless the word is a name, a day or "I"."""
-    first = text.split()[0].rstrip(".,?!") if text else ""
+    first = text.split(maxsplit=1)[0].rstrip(".,?!") if text else ""
     proper = first in WEEKDAYS or first in NAMES or first.split("'")[0] == "I"
     known = first.lower() in phrases.SMALL_STARTS
     return text if proper or not known else text[0].lower() + text[1:]

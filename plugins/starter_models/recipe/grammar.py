@@ -77,6 +77,11 @@ def tidy(text: str) -> str:
     return re.sub(r"(^|(?<!\b[ap]\.m)[.?!] )([a-z])", lambda m: m[1] + m[2].upper(), text)
 
 
+def listed(text: str, separator: str | None = None) -> list[str]:
+    """The words of a table, or what stands between separators."""
+    return text.split(separator)
+
+
 def held_out(template: str) -> bool:
     """Whether a template is kept for testing, decided by its own text, so for good."""
     return zlib.crc32(template.encode()) % _HELD_OUT_EVERY == 0

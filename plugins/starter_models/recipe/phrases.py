@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E501 (a line holds the phrases of one kind)
 """What callers of a reception desk say, by intent, in the notation of `recipe/grammar.py`."""
 
 from __future__ import annotations
+
+from recipe.grammar import listed
 
 OPENERS = (
     "(hi|hello|hey|good morning|good afternoon|hi there|hello there)(, |. )",
@@ -15,14 +18,18 @@ OPENERS = (
 )
 
 SMALL_STARTS = frozenset(
-    "what when where how do does is are can could would will may i'd i'll at on for the my it the a "
-    "an and which who let make put you no not yes it's that's that which please any have there's "
-    "just around about maybe tell give is say thanks thank".split()
+    listed(
+        "what when where how do does is are can could would will may i'd i'll at on for the my it "
+        "the a an and which who let make put you no not yes it's that's that which please any "
+        "have there's just around about maybe tell give is say thanks thank"
+    )
 )
 
 _PLEASE = "[, please]"
 _ASK = "(can|could) you (please |)tell me"
-_KNOW = "(I'd like to know|I want to know|I wanted to know|I wanted to ask|I'm wondering|do you know)"
+_KNOW = (
+    "(I'd like to know|I want to know|I wanted to know|I wanted to ask|I'm wondering|do you know)"
+)
 
 THINGS = (
     "an appointment", "an appointment", "an appointment", "a booking", "a slot", "a time",

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random telephone dialogues with the right answer to every turn, as one pass of a small state."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+from recipe import domain, phrases
+from recipe.domain import Clock
+from recipe.grammar import choose, expand, tidy
+from recipe.llm import noise, replies, words
+from recipe.llm.business import Business, random_business
+
+_LEARNED = 0.8  # share of the agent's turns in the taught wording, which alone are trained
+
+
+@dataclass
+class Message:
+    """One message of a dialogue; `learn` marks an answer that the model is to give."""
+
+    role: str
+    text: str = ""
+    call: tuple[str, dict[str, str]] | None = None
+    learn: bool = False
+    kind: str = ""
+
+
+@dataclass
+class Dialogue:
+    """A system prompt, the offered tools (OpenAI function definitions) and the messages."""
+
+    system: str
+    tools: list[dict[str, Any]]
+    messages: list[Message] = field(default_factory=list)
+
+
+class Writer:
+    """Writes one dialogue.
+
+    Args:
+        rng: all chance.
+        test: draw the caller's sentences from held-out templates (True) or the others (False).
+    """
+
+    def __init__(
+        self, rng: random.Random, tools: list[dict[str, Any]], *, test: bool = False
+    ) -> None:
+        self.rng = rng
+        self.test = test
+        self.business: Business = random_business(rng)
+        self.dialogue = Dialogue(self.business.prompt, tools)
+        self.names = {tool["function"]["name"] for tool in tools}
+        self.day: str | None = None
+        self.clock: Clock | None = None
+        self.name: str | None = None
+        self.booking = False
+        self.refused = ""  # the agent's last question after a refusal, while it is open
+        self.answered = False
+        self.last = expand(choose(replies.GREETINGS, rng), rng, {"n": self.business.name})
+        self.last = tidy(self.last)
+        self.cut = ""  # what the agent was saying when the caller broke in
+        self.over = False
+        self._say(self.last, learn=False)
+
+    # -- the agent's side ------------------------------------------------------------------
+
+    def _say(
+        self, text: str, call: tuple[str, dict[str, str]] | None = None, *, learn: bool = True,
+        kind: str = "",
+    ) -> None:  # fmt: skip
+        self.dialogue.messages.append(Message("assistant", text, call, learn, kind))
+        if text:
+            self.last = text
+
+    def pending(self) -> str:
+        """The question that is open in a booking, or ""."""
+        if not self.booking:
+            return ""
+        if self.refused:
+            return self.refused.split(". ")[1]
+        if self.day is None:
+            return replies.ASK_DAY
+        if self.clock is None:
+            return replies.ask_time(self.day)
+        return replies.ASK_NAME if self.name is None else ""
+
+    def answer(self, text: str, kind: str, tail: str = "") -> None:
+        """Say it, with the open question or else the tail behind it."""
+        rng = self.rng
+        full = " ".join(part for part in (text, self.pending() or tail) if part)
+        self.cut = ""
+        self.answered = kind not in ("wait", "greet", "stop")
+        count = len(full.split())
+        if kind in ("fact", "hours", "day") and count > 4 and rng.random() < 0.07:
+            self._say(" ".join(full.split()[: rng.randint(2, count - 2)]), learn=False)
+            self.cut = full
+        elif rng.random() < _LEARNED or self.test:
+            self._say(full, kind=kind)
+        else:
+            self._say(replies.reworded(full, rng, self.business.name), learn=False)
+
+    def hear(self, text: str) -> None:
+        """The caller says it."""
+        if not self.test or self.rng.random() < 0.3:
+            text = noise.roughen(text, self.rng)
+        if self.cut and self.rng.random() < 0.5:
+            opener = expand(
+                "(sorry|wait|hold on|actually|excuse me|stop|no|okay, okay|right)(, |. )", self.rng
+            )
+            text = opener.capitalize() + domain.small_start(text)
+        self.dialogue.messages.append(Message("user", text))
+
+    def said(self, intent: str, **values: str) -> str:
+        """A caller's sentence of an intent."""
+        return domain.said(self.rng, phrases.CALLER[intent], test=self.test, **values)
+
+    # -- booking ---------------------------------------------------------------------------
+
+    def proceed(self, lead: str = "") -> None:
+        """After a slot changed: refuse a closed day, ask for what is missing, or book."""
+        self.refused = ""
+        missing = self.clock is None or self.name is None
+        if self.day and missing and not self.business.is_open(self.day):
+            answer = self.business.day_answer(self.day)
+            self.day = None
+            self.refused = ""
+            self.answer_refusal(lead, replies.closed_day(answer))
+            return
+        if self.day is None or missing:
+            self.answer(lead, "ask")
+            return
+        if "book_appointment" not in self.names:
+            self.booking = False
+            self.answer(replies.CANNOT, "cannot", replies.ELSE)
+            return
+        self.book()
+
+    def answer_refusal(self, lead: str, text: str) -> None:
+        """Refuse with a question that stays open."""
+        self.refused = ""
+        booking, self.booking = self.booking, False
+        self.answer(f"{lead} {text}".strip(), "closed_day")
+        self.booking = booking
+
+    def book(self) -> None:
+        """Call the tool, take a result, say it."""
+        rng = self.rng
+        assert self.day
+        assert self.clock
+        assert self.name
+        arguments = {"name": self.name, "day": self.day, "time": self.clock.argument}
+        lead = (
+            ""
+            if rng.random() < 0.9
+            else rng.choice(("One moment, please.", "Let me book that.", "I'll book that for you."))
+        )
+        self._say(lead, ("book_appointment", arguments), learn=not lead, kind="book")
+        reason = ""
+        if not self.business.takes(self.day, self.clock) and rng.random() < 0.6:
+            reason = "closed"
+        elif rng.random() < 0.2:
+            reason = rng.choice(("taken", "taken", "closed", "past", "unknown day", "unknown time"))
+        result = (
+            f'{{"ok": false, "reason": "{reason}"}}' if reason else
+            f'{{"ok": true, "day": "{self.day}", "time": "{self.clock.argument}", "name": "{self.name}"}}'
+        )  # fmt: skip
+        if rng.random() < 0.15:
+            result = result.replace(", ", ",").replace(": ", ":")
+        self.dialogue.messages.append(Message("tool", result))
+        self.cut = ""
+        if reason:
+            self.refused = replies.REFUSED[reason]
+            text = self.refused
+        else:
+            self.booking = False
+            text = replies.booked(self.day, self.clock, self.name)
+        learn = rng.random() < _LEARNED or self.test
+        self._say(
+            text if learn else replies.reworded(text, rng, self.business.name),
+            learn=learn,
+            kind="confirm" if not reason else "refuse",
+        )
+        self.answered = True
+
+    def start_booking(self) -> None:
+        """The caller wants to come, and gives any of day, time and name."""
+        rng, give = self.rng, self.rng.random
+        self.booking = True
+        self.refused = ""
+        self.day = domain.random_day(rng) if give() < 0.5 else None
+        self.clock = domain.random_clock(rng) if give() < 0.4 else None
+        name = words.caller_name(rng) if self.name is None and give() < 0.3 else None
+        if rng.random() < 0.05 and not (self.day or self.clock):
+            self.hear(f"{rng.choice(self.business.trade.complaints).capitalize()}.")
+            self.name = self.name or None
+        else:
+            service = rng.choice(self.business.trade.services) if give() < 0.25 else None
+            text = domain.booking_text(
+                rng, day=self.day, clock=self.clock, name=name, service=service, test=self.test
+            )
+            self.name = name or self.name
+            self.hear(self._corrected(text))
+        self.proceed()
+
+    def _corrected(self, text: str) -> str:
+        """At times the caller corrects the day in the same breath."""
+        rng = self.rng
+        if self.day in domain.WEEKDAYS and f" {self.day}" in text and rng.random() < 0.06:
+            wrong = rng.choice([d for d in domain.WEEKDAYS if d != self.day])
+            repair = rng.choice(
+                (", no, ", ", sorry, ", ", I mean ", ", no wait, ", ", or rather ", " no ")
+            )
+            return text.replace(f" {self.day}", f" {wrong}{repair}{self.day}", 1)
+        return text
+
+    def give_slots(self) -> None:
+        """The caller answers the open question, at times with more than was asked."""
+        rng, give = self.rng, self.rng.random
+        open_day = self.day is None or (self.refused and give() < 0.4)
+        open_time = self.clock is None or (self.refused and give() < 0.8)
+        day = domain.random_day(rng) if open_day and (self.day is None or give() < 0.5) else None
+        clock = domain.random_clock(rng) if open_time and (not day or give() < 0.4) else None
+        if day is None and clock is None and self.refused:
+            clock = domain.random_clock(rng)
+        name = None
+        if self.name is None and (not (day or clock) or give() < 0.2):
+            name = words.caller_name(rng)
+        self._hear_slots(day, clock, name)
+
+    def _hear_slots(self, day: str | None, clock: Clock | None, name: str | None) -> None:
+        rng = self.rng
+        if clock and rng.random() < 0.05:
+            wrong = domain.random_clock(rng).spoken(rng)
+            text = f"{wrong}{rng.choice((', no, ', ', sorry, ', ', I mean ', ', no wait, ', ', or rather '))}"
+            said_time = text + clock.spoken(rng)
+        else:
+            said_time = clock.spoken(rng) if clock else ""
+        said_day = domain.day_phrase(rng, day, clock) if day else ""
+        intent = "give_time"
+        if day and clock:
+            intent = "give_when"
+        elif day:
+            intent = "give_day"
+        elif name:
+            intent = "give_name"
+        when = domain.when_phrase(rng, day, clock)
+        on_day = domain.when_phrase(rng, day, None) if day else ""
+        text = self.said(
+            intent, day=said_day, time=said_time, when=when, on_day=on_day, name=name or ""
+        )
+        if day and not clock:
+            text = self._corrected(text)
+        if name and (day or clock):
+            draw = rng.random()
+            if draw < 0.3:
+                parts = [p for p in (name, said_day, said_time) if p]
+                rng.shuffle(parts)
+                text = tidy(", ".join(parts) + ".")
+            else:
+                intro = tidy(
+                    expand(choose(phrases.NAME_WITH, rng, test=self.test), rng, {"name": name})
+                )
+                text = tidy(f"{text} {intro}") if draw < 0.75 else tidy(f"{intro} {text}")
+        self.day, self.clock, self.name = day or self.day, clock or self.clock, name or self.name
+        self.hear(text)
+        self.proceed()
+
+    def change(self) -> None:
+        """The caller changes what was given, also after the booking: it is booked anew."""
+        rng = self.rng
+        have = [
+            kind
+            for kind, value in (("day", self.day), ("time", self.clock), ("name", self.name))
+            if value
+        ]
+        kind = rng.choice([k for k in have if k != "name" or rng.random() < 0.4] or have)
+        self.booking = True
+        if kind == "day":
+            before = self.day
+            self.day = domain.random_day(rng)
+            text = self.said("change_day", day=domain.day_phrase(rng, self.day))
+            if before in domain.WEEKDAYS and self.day != before and rng.random() < 0.2:
+                text = expand(
+                    f"(not {before}, {self.day}|{self.day}, not {before}"
+                    f"|{self.day} instead of {before})[, please].",
+                    rng,
+                )
+        elif kind == "time":
+            self.clock = domain.random_clock(rng)
+            text = self.said("change_time", time=self.clock.spoken(rng))
+        else:
+            self.name = words.caller_name(rng)
+            text = self.said("change_name", name=self.name)
+        self.hear(tidy(text))
+        self.proceed()

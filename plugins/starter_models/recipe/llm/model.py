@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small Llama: RMSNorm, interleaved rotary positions, SwiGLU, tied embeddings, no biases."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of the model; `context` in tokens."""
+
+    vocabulary: int = 2048
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    inner: int = 512
+    context: int = 2048
+    theta: float = 10000.0
+    eps: float = 1e-5
+
+    def as_dict(self) -> dict[str, float]:
+        """For the checkpoint."""
+        return asdict(self)
+
+
+def rotary(length: int, size: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each (length, size / 2)."""
+    rates = theta ** (-torch.arange(0, size, 2).float() / size)
+    angles = torch.arange(length).float()[:, None] * rates
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn neighbouring pairs of the last axis; x is (batch, heads, length, size)."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2)
+
+
+class Block(nn.Module):
+    """One layer: attention, then the gated feed-forward, each after a norm and added on."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        width, inner = shape.width, shape.inner
+        self.heads = shape.heads
+        self.attn_norm = nn.RMSNorm(width, eps=shape.eps)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.ffn_norm = nn.RMSNorm(width, eps=shape.eps)
+        self.gate = nn.Linear(width, inner, bias=False)
+        self.up = nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """One layer on (batch, length, width)."""
+        batch, length, width = x.shape
+        qkv = self.qkv(self.attn_norm(x)).view(batch, length, 3, self.heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        h = self.ffn_norm(x)
+        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+
+
+class Llama(nn.Module):
+    """The model.
+
+    `forward` takes token ids (batch, length) and returns hidden states (batch, length, width);
+    `logits` turns any selection of these into scores of the vocabulary.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embed = nn.Embedding(shape.vocabulary, shape.width)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.RMSNorm(shape.width, eps=shape.eps)
+        cos, sin = rotary(shape.context, shape.width // shape.heads, shape.theta)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        for block in self.blocks:
+            for name in ("qkv", "gate", "up"):
+                nn.init.normal_(getattr(block, name).weight, std=shape.width**-0.5 * 0.8)
+            nn.init.zeros_(block.out.weight)
+            nn.init.zeros_(block.down.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Hidden states (batch, length, width) of token ids (batch, length)."""
+        x = self.embed(ids)
+        cos, sin = self.cos[: ids.shape[1]], self.sin[: ids.shape[1]]
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores (..., vocabulary) of hidden states (..., width)."""
+        return F.linear(hidden, self.embed.weight)
