@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from appliance.audio.g711 import encode_ulaw
-from tests.telephony.peers import Line
+from tests.telephony.peers import LOOPBACK, Line
 
 
 @pytest.fixture
@@ -36,3 +37,11 @@ def tone_file(tmp_path: Path) -> Path:
     path = tmp_path / "tone.ul"
     path.write_bytes(encode_ulaw(samples.astype(np.int16)).tobytes())
     return path
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A UDP port that is taken while the test runs."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as holder:
+        holder.bind((LOOPBACK, 0))
+        yield holder.getsockname()[1]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 from tests.telephony.peers import LOOPBACK, free_port, free_range
@@ -204,8 +205,7 @@ async def sipp(
     Args:
         fields: one line a call for `[field0]`, separated by `;` where there are more.
     """
-    run = folder / f"sipp{len(list(folder.glob('sipp*')))}"
-    run.mkdir()
+    run = Path(tempfile.mkdtemp(prefix="sipp", dir=folder))
     text = "\n".join(steps)
     (run / "scenario.xml").write_text(
         f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="test">\n{text}\n</scenario>\n'

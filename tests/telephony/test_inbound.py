@@ -170,16 +170,29 @@ async def test_above_the_four_calls_of_the_wheel_the_library_answers_486(
     await callers.done()
 
 
+VIA = b"Via: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1\r\n"
 MALFORMED = [
     b"\x00\xff\xfe garbage \x00" * 20,
     b"INVITE sip:100@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP",
-    (
-        b"INVITE sip:100@127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK1\r\nFrom: <sip:a@b\r\n"
-        b"To: <sip:100@127.0.0.1>\r\nCall-ID: 1\r\nCSeq: x INVITE\r\nContent-Length: 0\r\n\r\n"
+    b"\r\n".join(
+        [
+            b"INVITE sip:100@127.0.0.1 SIP/2.0",
+            VIA + b"From: <sip:a@b",
+            b"To: <sip:100@127.0.0.1>",
+            b"Call-ID: 1",
+            b"CSeq: x INVITE",
+            b"Content-Length: 0\r\n\r\n",
+        ]
     ),
-    (
-        b"OPTIONS sip:[::1 SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK2\r\nFrom: <sip:a@b>;tag=1\r\n"
-        b"To: <sip:b@c>\r\nCall-ID: 2\r\nCSeq: 99999999999999 OPTIONS\r\nContent-Length: -5\r\n\r\n"
+    b"\r\n".join(
+        [
+            b"OPTIONS sip:[::1 SIP/2.0",
+            VIA + b"From: <sip:a@b>;tag=1",
+            b"To: <sip:b@c>",
+            b"Call-ID: 2",
+            b"CSeq: 99999999999999 OPTIONS",
+            b"Content-Length: -5\r\n\r\n",
+        ]
     ),
     b"SIP/2.0 9999 What\r\nVia: x\r\n\r\n",
     b"INVITE sip:100@127.0.0.1 SIP/2.0\r\n" + b"X-Long: " + b"a" * 3000 + b"\r\n" * 2,
