@@ -68,6 +68,9 @@ class Feed:
     def end(self) -> None:
         self._items.put_nowait(None)
 
+    def taken(self) -> bool:
+        return self._items.empty()
+
     async def __aiter__(self) -> AsyncIterator[Pcm | Flush]:
         while (item := await self._items.get()) is not None:
             yield item
@@ -163,6 +166,7 @@ async def test_interims_come_while_audio_arrives_and_cover_the_newest(
     listener.feed.speak(0.5)
     await until(lambda: len(model.heard) == 2)
     listener.feed.speak(2)  # while the second is computed no further one is asked for
+    await until(listener.feed.taken)
     model.free.set()
     await until(lambda: listener.interims == [0.5, 1.0])
 
@@ -184,7 +188,7 @@ async def test_an_interim_that_a_final_overtakes_is_not_told(
     await until(lambda: model.heard == [8000])
     listener.feed.speak(0.1)
     listener.feed.flush()
-    await asyncio.sleep(0)
+    await until(listener.feed.taken)
     model.free.set()
     await until(lambda: listener.finals == [0.6])
     assert listener.interims == []
@@ -204,7 +208,7 @@ async def test_nobody_computes_interims_while_another_call_waits_for_its_final(
     third.feed.speak(0.4)
     third.feed.flush()
     second.feed.speak(0.4)
-    await asyncio.sleep(0.02)
+    await until(lambda: second.feed.taken() and third.feed.taken())
     model.free.set()
     await until(lambda: third.finals == [0.4])
     assert model.heard == [4800, 6400]
@@ -233,8 +237,7 @@ async def test_finals_that_wait_are_computed_together_where_that_helps(
     for listener in listeners:
         listener.feed.speak(0.2)
         listener.feed.end()
-    await until(lambda: model.batches)
-    await asyncio.sleep(0.02)
+    await until(lambda: model.batches and all(one.feed.taken() for one in listeners))
     model.free.set()
     await asyncio.gather(*(listener.task for listener in listeners))
     assert sum(model.batches) == 9
@@ -252,7 +255,7 @@ async def test_a_cancelled_stream_ends_at_once_and_what_it_waited_for_is_not_com
     await until(lambda: model.heard == [4800])
     second.feed.speak(0.4)
     second.feed.end()
-    await asyncio.sleep(0.01)
+    await until(second.feed.taken)
     started = time.monotonic()
     await second.stop()
     await first.stop()
