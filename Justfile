@@ -6,7 +6,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 export OMP_NUM_THREADS := "1"
 export PYTHONDONTWRITEBYTECODE := env("PYTHONDONTWRITEBYTECODE", "")
 
-# List the recipes
+[private]
 default:
     @just --list --unsorted
 
