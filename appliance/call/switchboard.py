@@ -161,11 +161,20 @@ class Switchboard:
                 calls.append(call)
                 windows.append(window)
         if calls:
-            scores = self._vad.score([call.vad for call in calls], np.stack(windows))
+            scores = self._score(calls, windows)
             for call, score in zip(calls, scores, strict=True):
-                self._guarded(call, lambda c=call, s=float(score): c.session.scored(s))  # type: ignore[misc]
+                self._guarded(call, lambda c=call, s=score: c.session.scored(s))  # type: ignore[misc]
         for call in tuple(self._calls.values()):
             self._guarded(call, call.session.tick)
+
+    def _score(self, calls: Sequence[_Call], windows: Sequence[Pcm]) -> Sequence[float]:
+        try:
+            scores = self._vad.score([call.vad for call in calls], np.stack(windows))
+            return [float(score) for score in scores]
+        except Exception:  # a call that cannot hear its caller is worse than one that ends
+            for call in calls:
+                self._failed(call)
+            return [0.0] * len(calls)
 
     def event(self, leg: Leg, event: LegEvent) -> None:
         """Pass an event to its call."""

@@ -44,6 +44,8 @@ from appliance.plugin import (
 _log = structlog.get_logger(__name__)
 
 ENGINES = (Kind.SPEECH_TO_TEXT, Kind.LANGUAGE_MODEL, Kind.TEXT_TO_SPEECH)
+BUILD_S = 300.0
+"""Longest that a provider may take to load its model: then the box starts without it."""
 WARM_UP_S = 30.0
 
 
@@ -98,9 +100,10 @@ class EnginePool:
         kind = configured.kind
         began = self._clock()
         try:
-            provider = await asyncio.to_thread(
+            build = asyncio.to_thread(
                 configured.offer.build, configured.settings, self._context(name, configured)
             )
+            provider = await asyncio.wait_for(build, BUILD_S)
             await asyncio.wait_for(_warm_up(kind, provider), WARM_UP_S)
         except Exception as caught:
             error = as_provider_error(caught)
