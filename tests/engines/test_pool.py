@@ -33,7 +33,7 @@ class Offers:
     def __init__(self, **builds: Callable[[Settings, BuildContext], Any]) -> None:
         self.builds = builds
 
-    def offer(self, kind: Kind, id: str) -> Offer:
+    def offer(self, kind: Kind, id: str) -> Offer:  # noqa: A002
         return Offer(id, kind, Settings, self.builds[id], None, "")
 
 
