@@ -82,7 +82,7 @@ def _name(requirement: str) -> str:
 
 
 def _version(entry: str) -> str:
-    return entry.split("==", 1)[1].split()[0]
+    return entry.split("==", 1)[1].split(maxsplit=1)[0]
 
 
 def _write(name: str, entries: dict[str, str]) -> None:
