@@ -135,9 +135,9 @@ async def test_replies_at_once_are_written_in_turns(
     def submit_and_watch(job: Job) -> None:
         tell = job.tell
 
-        def tell_and_note(news: News) -> bool:
+        def tell_and_note(news: News) -> None:
             order.append(job.call_id)
-            return tell(news)
+            tell(news)
 
         job.tell = tell_and_note
         submit(job)

@@ -223,7 +223,12 @@ class Whisper:
             and mean_log_prob < settings.no_speech_log_prob
         )
         invented = mean_log_prob < settings.log_prob_threshold
-        if unsure or invented or _compression(text) > settings.compression_ratio_threshold:
+        if (
+            not text
+            or unsure
+            or invented
+            or _compression(text) > settings.compression_ratio_threshold
+        ):
             return _NOTHING
         return Recognized(text, min(1.0, math.exp(mean_log_prob)), language)
 

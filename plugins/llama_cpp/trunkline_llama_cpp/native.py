@@ -58,6 +58,7 @@ class Model:
         self.splits_memory = not (
             llama.llama_model_is_recurrent(self.handle) or llama.llama_model_is_hybrid(self.handle)
         )
+        self._pieces: dict[int, bytes | None] = {}
         self.bos: int | None = self._token(llama.llama_vocab_bos(self._vocab))
         self.adds_bos: bool = llama.llama_vocab_get_add_bos(self._vocab)
         template = llama.llama_model_chat_template(self.handle, None)
@@ -98,9 +99,14 @@ class Model:
             tokens.insert(0, self.bos)
         return tokens
 
-    def piece(self, token: int) -> bytes:
-        """Return the bytes of a token; they may end inside a character."""
-        return self._raw(token, special=token in self._shown)
+    def piece(self, token: int) -> bytes | None:
+        """Return the bytes of a token, which may end inside a character; None ends the reply."""
+        try:
+            return self._pieces[token]
+        except KeyError:
+            ends = llama.llama_vocab_is_eog(self._vocab, token)
+            piece = None if ends else self._raw(token, special=token in self._shown)
+            return self._pieces.setdefault(token, piece)
 
     def _raw(self, token: int, *, special: bool) -> bytes:
         size = 64
@@ -110,10 +116,6 @@ class Model:
             if count >= 0:
                 return buffer.raw[:count]
             size = -count
-
-    def ends_reply(self, token: int) -> bool:
-        """Whether the model means "I have finished" by this token."""
-        return bool(llama.llama_vocab_is_eog(self._vocab, token))
 
     def close(self) -> None:
         """Free the model; every context of it must be closed."""

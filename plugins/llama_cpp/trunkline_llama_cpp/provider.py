@@ -100,21 +100,13 @@ class LlamaModel:
             InvalidRequestError: the prompt is too long, or the model's template refuses the dialogue.
             UnavailableError: llama.cpp failed, or the model is closed.
         """
-        loop = asyncio.get_running_loop()
         news: asyncio.Queue[News] = asyncio.Queue()
-
-        def tell(what: News) -> bool:
-            try:
-                loop.call_soon_threadsafe(news.put_nowait, what)
-            except RuntimeError:  # the event loop is closed
-                return False
-            return True
-
         job = Job(
             prepare=lambda: self._prompt(request),
             max_tokens=request.max_tokens,
             sampler=lambda: self._sampler(request),
-            tell=tell,
+            listener=asyncio.get_running_loop(),
+            tell=news.put_nowait,
             call_id=request.call_id,
         )
         text = codecs.getincrementaldecoder("utf-8")("replace")

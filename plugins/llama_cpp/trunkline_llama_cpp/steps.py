@@ -12,6 +12,7 @@ cancelled one is gone by then. Everything of llama.cpp but tokenizing happens in
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -48,14 +49,16 @@ class Job:
         prepare: renders the prompt; called in the loop's thread; raises `InvalidRequestError`.
         max_tokens: bound of the reply.
         sampler: makes the sampler.
-        tell: takes the news, in the loop's thread; returns False when nobody listens any more.
+        listener: the event loop on which `tell` is called.
+        tell: takes the news.
         cancelled: set by anyone to end the reply at the next step.
     """
 
     prepare: Callable[[], Prompt]
     max_tokens: int
     sampler: Callable[[], Sampler]
-    tell: Callable[[News], bool]
+    listener: asyncio.AbstractEventLoop
+    tell: Callable[[News], None]
     call_id: str = ""
     cancelled: bool = False
 
@@ -124,6 +127,7 @@ class StepLoop:
         self._closed = False
         self._waiting: list[_Waiting] = []
         self._running: list[_Running] = []
+        self._news: list[tuple[Job, News]] = []
         self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="llama-steps", daemon=True)
         self._thread.start()
@@ -157,11 +161,13 @@ class StepLoop:
             self._admit()
             if self._running:
                 self._step()
+            self._publish()
         closed = UnavailableError("the language model was closed")
         for job in [*self._arrived, *(waiting.job for waiting in self._waiting)]:
-            job.tell(closed)
+            self._news.append((job, closed))
         for running in list(self._running):
             self._finish(running, closed)
+        self._publish()
         self._context.close()
         self._model.close()
         self._ended.set_result(None)
@@ -188,7 +194,7 @@ class StepLoop:
                     f"the prompt has {len(prompt.tokens)} tokens; the model takes {self.longest - 1}"
                 )
         except ProviderError as error:
-            job.tell(error)
+            self._news.append((job, error))
             return
         bound = min(job.max_tokens, self.longest - len(prompt.tokens))
         opening = self._memory.shareable(prompt.tokens, min(prompt.opening, len(prompt.tokens) - 1))
@@ -288,9 +294,10 @@ class StepLoop:
         token = running.sampler.sample(self._context, index)
         running.pending = token
         running.written += 1
-        ended = self._model.ends_reply(token)
-        heard = ended or running.job.tell(self._model.piece(token))
-        if ended or not heard or running.written >= running.bound:
+        piece = self._model.piece(token)
+        if piece:
+            self._news.append((running.job, piece))
+        if piece is None or running.written >= running.bound:
             usage = TokenUsage(len(running.prompt), running.written, running.cached)
             self._finish(running, usage)
 
@@ -299,4 +306,26 @@ class StepLoop:
         running.sampler.close()
         self._memory.release(running.dialogue)
         if news is not None:
-            running.job.tell(news)
+            self._news.append((running.job, news))
+
+    def _publish(self) -> None:
+        """Hand over the news of a step, at once for all calls of an event loop.
+
+        Waking the loop for each token would make it compete with the rest of the step for the
+        interpreter; woken at the end, it works while llama.cpp computes the next step.
+        """
+        by_listener: dict[asyncio.AbstractEventLoop, list[tuple[Job, News]]] = {}
+        for job, news in self._news:
+            by_listener.setdefault(job.listener, []).append((job, news))
+        self._news = []
+        for listener, told in by_listener.items():
+            try:
+                listener.call_soon_threadsafe(_tell, told)
+            except RuntimeError:  # the event loop is closed: nobody listens any more
+                for job, _ in told:
+                    job.cancelled = True
+
+
+def _tell(news: list[tuple[Job, News]]) -> None:
+    for job, what in news:
+        job.tell(what)
