@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from appliance.config import explain
 from appliance.config.lines import KeyPath
@@ -186,10 +186,26 @@ class _Reader:
             self._tree.report((*path, "use"), error.message, error.remedy, explain.shown(use))
             return None
         try:
-            return Configured(name, offer, offer.settings.model_validate(settings))
+            validated = offer.settings.model_validate(settings)
         except ValidationError as error:
             explain.report(self._tree, path, offer.settings, error)
             return None
+        return Configured(name, offer, self._located(validated))
+
+    def _located(self, value: Any) -> Any:
+        """Return settings with every relative path in them taken from the folder of the file."""
+        if isinstance(value, Path):
+            return self.absolute(value)
+        if isinstance(value, BaseModel):
+            found = {name: getattr(value, name) for name in value.model_fields_set}
+            located = {name: self._located(one) for name, one in found.items()}
+            changed = {name: one for name, one in located.items() if one != found[name]}
+            return value.model_copy(update=changed) if changed else value
+        if isinstance(value, dict):
+            return {key: self._located(one) for key, one in value.items()}
+        if isinstance(value, tuple | list):
+            return type(value)(self._located(one) for one in value)
+        return value
 
     def _table(self, path: KeyPath, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):

@@ -45,6 +45,10 @@ class BoxSection(Settings):
         "Relative to the folder of this file.",
     )
     threads: int = Field(1, ge=1, le=256, description="Compute threads for each local engine.")
+    ntp_server: str | None = Field(
+        None,
+        description="Time server (`host` or `host:port`) that `trunkline doctor` compares with.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged. What callers say appears at debug only."
     )

@@ -293,3 +293,36 @@ def test_the_box_section_can_be_read_without_plugins(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
     file.write_text('[box]\ndata_dir = "data"\n')
     assert box_section(file, {}).data_dir == tmp_path / "data"
+
+
+def test_relative_paths_in_a_plugins_settings_start_at_the_files_folder(tmp_path: Path) -> None:
+    class Inner(BaseModel):
+        key: Path | None = None
+
+    class WithPaths(Settings):
+        script: Path | None = None
+        inner: Inner = Inner()
+        many: tuple[Path, ...] = ()
+        untouched: Path = Path("default")
+
+    class Source(Offers):
+        def offer(self, kind: Kind, id: str) -> Offer:  # noqa: A002
+            settings = WithPaths if kind is Kind.LANGUAGE_MODEL else Settings
+            return Offer(id, kind, settings, lambda s, c: None, None, "")
+
+    file = tmp_path / "appliance.toml"
+    file.write_text(
+        """
+        [language_model.a]
+        use = "x"
+        script = "../rules.yaml"
+        inner = { key = "k.pem" }
+        many = ["a", "/b"]
+        """
+    )
+    settings = load(file, Source(), {}).providers(Kind.LANGUAGE_MODEL)["a"].settings
+    assert isinstance(settings, WithPaths)
+    assert settings.script == (tmp_path / "../rules.yaml").resolve()
+    assert settings.inner.key == tmp_path / "k.pem"
+    assert settings.many == (tmp_path / "a", Path("/b"))
+    assert settings.untouched == Path("default")
