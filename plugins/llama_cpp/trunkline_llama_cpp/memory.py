@@ -150,7 +150,7 @@ class Memory:
             self._leave_opening(dialogue)
 
     def _begin(self, call_id: str, opening: Opening | None) -> Dialogue | None:
-        if not self._free and not self.evict():
+        if not self._free and not self.evict(keep=opening):
             return None
         dialogue = Dialogue(self._free.pop(), call_id)
         if opening:
@@ -215,8 +215,11 @@ class Memory:
         openings = sum(len(opening.tokens) for opening in self._openings.values())
         return openings + sum(dialogue.cells() for dialogue in dialogues)
 
-    def evict(self) -> bool:
+    def evict(self, keep: Opening | None = None) -> bool:
         """Free the sequence that was idle for longest: a call's, else an opening that nobody uses.
+
+        Args:
+            keep: an opening that is about to be used.
 
         Returns:
             False when only running replies hold any.
@@ -224,7 +227,8 @@ class Memory:
         if self._idle:
             self._drop(self._idle.popitem(last=False)[1])
             return True
-        unused = next((one for one in self._openings.values() if not one.users), None)
+        openings = self._openings.values()
+        unused = next((one for one in openings if not one.users and one is not keep), None)
         if unused is None:
             return False
         del self._openings[unused.tokens]
