@@ -16,6 +16,7 @@ import json
 import logging
 import math
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from appliance.plugin import (
     LegEnded,
     LegEvent,
     MediaFrame,
+    Pcm,
     ProviderError,
     Ringing,
     TransferProgress,
@@ -48,9 +50,10 @@ def say(**what: Any) -> None:
     sys.stdout.flush()
 
 
-def tone(hz: float, start: int, samples: int = FRAME_SAMPLES) -> np.ndarray:
+def tone(hz: float, start: int, samples: int = FRAME_SAMPLES) -> Pcm:
     at = (np.arange(samples) + start) * (2 * math.pi * hz / SAMPLE_RATE)
-    return (8000 * np.sin(at)).astype(np.int16)
+    made: Pcm = (8000 * np.sin(at)).astype(np.int16)
+    return made
 
 
 def share_of(pcm: np.ndarray, hz: float) -> float:
@@ -99,7 +102,7 @@ class Host:
         if self.answer in {"ring", "at_once"}:
             await leg.answer()
 
-    def media(self, frames: list[MediaFrame]) -> None:
+    def media(self, frames: Sequence[MediaFrame]) -> None:
         self.ticks += 1
         for frame in frames:
             heard = self.heard.setdefault(frame.leg.info.id, Heard())

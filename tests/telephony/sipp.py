@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from xml.sax.saxutils import quoteattr
 
 from tests.telephony.peers import LOOPBACK, free_port, free_range
 
@@ -127,7 +128,7 @@ def expect(code: int, *, optional: bool = False, contains: str = "") -> str:
         return f'<recv response="{code}"{flag}{routes}/>'
     return (
         f'<recv response="{code}"{flag}{routes}><action>'
-        f'<ereg regexp="{contains}" search_in="msg" check_it="true" assign_to="found"/>'
+        f'<ereg regexp={quoteattr(contains)} search_in="msg" check_it="true" assign_to="found"/>'
         f'</action></recv><Reference variables="found"/>'
     )
 

@@ -182,7 +182,7 @@ def a_line() -> tuple[Line, Ticks, list[int]]:
     seen: list[int] = []
     ticks = Ticks(lambda: None, seen.append)
     line = Line(PlainMover(), ticks, audio_type=1)
-    line.begin(types.SimpleNamespace())  # type: ignore[arg-type]
+    line.begin(types.SimpleNamespace())
     return line, ticks, seen
 
 

@@ -88,6 +88,8 @@ class Stack:
         self._endpoint: Any = None
         self._writer: Any = None
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._posting = threading.Lock()
+        self._gone = False
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._started: Future[None] = Future()
@@ -113,9 +115,12 @@ class Stack:
             self._thread.join()
             raise
 
-    def post(self, request: Callable[[], None]) -> None:
-        """Run `request` on the SIP thread, soon."""
-        self._posted.put(request)
+    def post(self, request: Callable[[], None]) -> bool:
+        """Run `request` on the SIP thread, soon; False when that thread takes no more."""
+        with self._posting:
+            if not self._gone:
+                self._posted.put(request)
+            return not self._gone
 
     def ask(self, request: Callable[[], T]) -> Future[T]:
         """Run `request` on the SIP thread; its result, or `UnavailableError`, comes by the future."""
@@ -129,10 +134,8 @@ class Stack:
             except Exception as error:
                 future.set_exception(error)
 
-        if self._thread is None or not self._thread.is_alive():
+        if not self.post(run):
             future.set_exception(UnavailableError("the SIP transport is closed"))
-        else:
-            self.post(run)
         return future
 
     def stop(self) -> None:
@@ -170,13 +173,19 @@ class Stack:
     def _serve(self, going: Callable[[], bool]) -> None:
         next_check = 0.0
         while going():
-            self._endpoint.libHandleEvents(POLL_MS)
-            while not self._posted.empty():
-                self._try(self._posted.get())
+            self._try(self._poll)
+            self._run_posted()
             now = time.monotonic()
             if now >= next_check:
                 next_check = now + CHECK_S
                 self._check(now)
+
+    def _run_posted(self) -> None:
+        while not self._posted.empty():
+            self._try(self._posted.get())
+
+    def _poll(self) -> None:
+        self._endpoint.libHandleEvents(POLL_MS)
 
     def _try(self, request: Callable[[], None]) -> None:
         try:
@@ -221,8 +230,10 @@ class Stack:
             self._try(trunk.account.shutdown)
         for control in list(self.calls):
             self.forget(control)
-        while not self._posted.empty():
-            self._try(self._posted.get())
+        self._run_posted()
+        with self._posting:
+            self._gone = True
+        self._run_posted()
         if hasattr(self, "lines"):
             self.lines.close()
         if self._endpoint is not None:

@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import uuid
 from collections import Counter
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,7 +42,6 @@ from trunkline_sip.trunks import TrunkTable, server_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
 log = structlog.get_logger("trunkline.sip")
 T = TypeVar("T")
@@ -326,4 +326,9 @@ class SipTransport:
         return await asyncio.wrap_future(self._running().ask(request))
 
     def _ask_or_ended(self, request: Callable[[], None]) -> Future[None]:
-        return self._running().ask(request)
+        """Ask for something of a leg; once the transport is closed its legs have ended: no effect."""
+        if self._stack is not None:
+            return self._stack.ask(request)
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
