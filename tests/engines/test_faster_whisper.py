@@ -26,6 +26,7 @@ from appliance.plugin import (
     ModelNotFoundError,
     Pcm,
     SttRequest,
+    TextToSpeech,
     Transcript,
     TtsRequest,
 )
@@ -60,7 +61,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Pcm]:
     return asyncio.run(speak_all())
 
 
-async def _speak(espeak: trunkline_espeak.TextToSpeech, sentence: str) -> Pcm:
+async def _speak(espeak: TextToSpeech, sentence: str) -> Pcm:
     async def text() -> AsyncIterator[str]:
         yield sentence
 
