@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
+from trunkline_starter_models import pack_dir
+from trunkline_starter_models.checksums import ASR, LLM
 from typer.testing import CliRunner
 
 from appliance.cli import models as cli
@@ -251,3 +253,11 @@ def test_the_command_names_the_packs_when_one_is_unknown(data: Path) -> None:
     result = CliRunner().invoke(cli.app, ["pull", "smal"])
     assert result.exit_code == 2
     assert "Known: starter, small, standard, large" in result.stderr
+
+
+def test_the_starter_models_are_the_ones_whose_checksums_ship_with_them() -> None:
+    for name, recorded in (("asr", ASR), ("llm", LLM)):
+        folder = pack_dir() / name
+        files = [f for f in folder.rglob("*") if f.is_file() and f.suffix != ".md"]
+        found = {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+        assert found == recorded, "run: (cd plugins/starter_models; python -m recipe.checksums)"

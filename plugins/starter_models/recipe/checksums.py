@@ -21,15 +21,17 @@ def render(package: Path = PACKAGE) -> str:
     parts = [HEADER]
     for name in ("asr", "llm"):
         folder = package / "models" / name
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".md")
         lines = [
-            f'    "{file.relative_to(folder).as_posix()}": (\n'
-            f'        "{hashlib.sha256(file.read_bytes()).hexdigest()}"\n    ),'
-            for file in files
+            f'    "{file.relative_to(folder).as_posix()}": "{_sha256(file)}",' for file in files
         ]
         body = "{\n" + "\n".join(lines) + "\n}" if lines else "{}"
         parts.append(f"{name.upper()}: dict[str, str] = {body}\n")
     return "\n".join(parts)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def main() -> None:
