@@ -127,10 +127,8 @@ async def test_behind_nat_the_public_address_and_a_port_of_the_range_are_offered
     line: StartLine, tmp_path: Path
 ) -> None:
     box = await line(public_address="203.0.113.5", rtp_port_start=23456, rtp_port_end=23475)
-    wanted = s.expect(200, contains="c=IN IP4 203.0.113.5.*m=audio 234[5-7][0-9] ")
-    contact = f"Contact: <sip:[^>]*@203.0.113.5:{box.port}"
-    options = [s.options(), s.expect(200, contains=contact)]
-    await (await s.sipp(tmp_path, box.port, *options)).done()
+    offer = f"@203.0.113.5:{box.port}>.*m=audio 234[5-7][0-9] .*c=IN IP4 203.0.113.5"
+    wanted = s.expect(200, contains=offer)
     call = [s.invite(), s.trying(), wanted, s.ack(), s.bye(2), s.expect(200)]
     await (await s.sipp(tmp_path, box.port, *call)).done()
 

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from appliance.plugin import Settings
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+OFF = "off"
+"""Switches a port off: TOML has no word for nothing."""
 
 
 def _sip_uri(text: str) -> str:
@@ -139,12 +140,20 @@ class SipSettings(Settings):
         default="0.0.0.0",  # noqa: S104
         description="Local address for SIP and RTP; 0.0.0.0 is every IPv4 address of the box.",
     )
-    udp_port: Port | None = Field(
-        default=5060, description="SIP port for UDP; 0 picks a free one; none switches UDP off."
+    udp_port: int | None = Field(
+        default=5060,
+        ge=0,
+        le=65535,
+        description='SIP port for UDP; 0 picks a free one; `"off"` opens none.',
     )
-    tcp_port: Port | None = Field(default=5060, description="SIP port for TCP, likewise.")
-    tls_port: Port | None = Field(
-        default=None, description="SIP port for TLS (usually 5061); needs `tls_certificate`."
+    tcp_port: int | None = Field(
+        default=5060, ge=0, le=65535, description="SIP port for TCP, likewise."
+    )
+    tls_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="SIP port for TLS (usually 5061); needs `tls_certificate`. Empty: off.",
     )
     tls_certificate: Path | None = Field(
         default=None, description="PEM file: certificate and chain."
@@ -209,6 +218,11 @@ class SipSettings(Settings):
         default_factory=dict,
         description="The lines, by name. None: calls from anywhere are taken (a closed network only).",
     )
+
+    @field_validator("udp_port", "tcp_port", "tls_port", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == OFF else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
