@@ -123,6 +123,7 @@ class Box:
             max_calls=config.limits.max_calls or self.capacity(),
             max_call_s=config.limits.max_call_s,
             recordings=recordings,
+            archive=self.engines.recording_store,
             notify=self.plugins.notify,
             listen=self._listen,
             clock=asyncio.get_running_loop().time,

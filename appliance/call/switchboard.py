@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from appliance.plugin import (
     LegEvent,
     MediaFrame,
     Pcm,
+    RecordingStore,
     VoiceActivityDetector,
 )
 from appliance.store import Store
@@ -57,6 +58,7 @@ class _Call:
     vad: Any
     facts: Mapping[str, Any]
     started_at: datetime
+    recording: Path | None
     turns: int = 0
     cause: str = "failed"
     usage: dict[str, int] = field(default_factory=dict)
@@ -71,7 +73,9 @@ class Switchboard:
         store: keeps them.
         max_calls: calls at a time; more are refused.
         recordings: the writer and the folder, or None for no recordings.
+        archive: takes finished recordings; without one they stay where they were written.
         notify: tells the plugins' observers.
+        listen: told each event of each call.
         clock: seconds, monotonic.
         now: local time, aware.
     """
@@ -85,6 +89,7 @@ class Switchboard:
         max_calls: int,
         max_call_s: int = 86_400,
         recordings: tuple[RecordingWriter, Path] | None = None,
+        archive: RecordingStore | None = None,
         notify: Callable[..., None] = lambda *_, **__: None,
         listen: Callable[[str, Event], None] = lambda *_: None,
         clock: Callable[[], float],
@@ -96,6 +101,7 @@ class Switchboard:
         self._max_calls = max_calls
         self._max_call_s = max_call_s
         self._recordings = recordings
+        self._archive = archive
         self._notify = notify
         self._listen = listen
         self._clock = clock
@@ -232,11 +238,9 @@ class Switchboard:
             window=self._vad.capabilities.window,
             clock=self._clock,
         )
-        call = _Call(session, self._vad.open(), {"id": call_id, **facts}, started_at)
+        call = _Call(session, self._vad.open(), {"id": call_id, **facts}, started_at, path)
         self._calls[info.id] = self._by_id[call_id] = call
-        task = asyncio.ensure_future(self._hold(leg, call))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._hold(leg, call))
 
     def _record(self, call_id: str) -> tuple[StereoRecorder | None, Path | None]:
         if self._recordings is None:
@@ -275,6 +279,8 @@ class Switchboard:
         ended = datetime.now(UTC)
         await call.session.aclose()
         self._store.end_call(call.facts["id"], cause=call.cause, ended_at=ended)
+        if self._archive is not None and call.recording is not None:
+            self._start(self._put_away(self._archive, call, call.recording, ended))
         seconds = round((ended - call.started_at).total_seconds(), 1)
         _log.info("call ended", cause=call.cause, seconds=seconds, turns=call.turns)
         summary = {
@@ -284,6 +290,18 @@ class Switchboard:
             "usage": dict(call.usage),
         }
         self._notify("call_ended", call={**call.facts, **summary})
+
+    async def _put_away(
+        self, archive: RecordingStore, call: _Call, recording: Path, ended: datetime
+    ) -> None:
+        """Give a finished recording to the store for them; when that fails the local file stays."""
+        call_id = call.facts["id"]
+        try:
+            uri = await archive.put(call_id, recording)
+        except Exception as error:
+            _log.error("recording not stored", call=call_id, error=str(error), kept=str(recording))
+            return
+        self._store.end_call(call_id, cause=call.cause, ended_at=ended, recording_path=uri)
 
     def _event(self, call_id: str, event: Event) -> None:
         self._store.append(call_id, [event])
@@ -319,7 +337,10 @@ class Switchboard:
 
     def _refuse(self, leg: Leg, code: int, reason: str, retry_after_s: int | None = None) -> None:
         self.refused += 1
-        task = asyncio.ensure_future(leg.reject(code, reason=reason, retry_after_s=retry_after_s))
+        self._start(leg.reject(code, reason=reason, retry_after_s=retry_after_s))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -32,6 +32,7 @@ from appliance.plugin import (
     ModelResolver,
     Pcm,
     ProviderError,
+    RecordingStore,
     Role,
     SpeechToText,
     SttRequest,
@@ -87,7 +88,8 @@ class EnginePool:
         Raises:
             ConfigurationError: the voice activity detector cannot be built: no call could be held.
         """
-        kinds = (*ENGINES, Kind.TURN_DETECTOR, Kind.TOOL, Kind.VOICE_ACTIVITY)
+        others = (Kind.TURN_DETECTOR, Kind.TOOL, Kind.RECORDING_STORE, Kind.VOICE_ACTIVITY)
+        kinds = (*ENGINES, *others)
         for kind in kinds:
             for name, configured in self._config.providers(kind).items():
                 progress(f"{kind.value.replace('_', ' ')} {name} ({configured.offer.id})")
@@ -131,6 +133,12 @@ class EnginePool:
     def turn_detector(self) -> TurnDetector | None:
         """The turn detector, if one is configured and works."""
         member = self._members.get((Kind.TURN_DETECTOR, "turn_detector"))
+        return None if member is None else member.provider
+
+    @property
+    def recording_store(self) -> RecordingStore | None:
+        """Where finished recordings go, if that is configured and works."""
+        member = self._members.get((Kind.RECORDING_STORE, "recording_store"))
         return None if member is None else member.provider
 
     def tool(self, name: str) -> Any:

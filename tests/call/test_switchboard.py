@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from appliance.audio.recorder import RecordingWriter
 from appliance.call.agent import Agent
 from appliance.call.log import Event
@@ -22,7 +24,13 @@ from appliance.engines.chain import (
     SpeechToTextChain,
     TextToSpeechChain,
 )
-from appliance.plugin import TextDelta, TokenUsage, ToolCall
+from appliance.plugin import (
+    RecordingCapabilities,
+    TextDelta,
+    TokenUsage,
+    ToolCall,
+    UnavailableError,
+)
 from appliance.store import Store
 from tests.call import fakes, sim
 from tests.virtual_time import run
@@ -54,6 +62,29 @@ class Desk:
         return ToolBox(tools, agent=agent.name, caller=caller)
 
 
+class Archive:
+    """A recording store that moves files into memory, or cannot."""
+
+    capabilities = RecordingCapabilities()
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.kept: dict[str, int] = {}
+
+    async def put(self, call_id: str, wav: Path) -> str:
+        if self.error is not None:
+            raise self.error
+        self.kept[call_id] = wav.stat().st_size
+        wav.unlink()
+        return f"memory:{call_id}"
+
+    async def fetch(self, uri: str, to: Path) -> None: ...
+
+    async def delete(self, uri: str) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 def board_test(
     tmp_path: Path,
     model: fakes.FunctionModel,
@@ -64,6 +95,7 @@ def board_test(
     vad: fakes.LevelVad | None = None,
     ears: fakes.LevelRecognizer | None = None,
     recordings: bool = False,
+    archive: Archive | None = None,
     notify: Callable[..., None] = lambda *_, **__: None,
 ) -> None:
     store = Store.open(tmp_path / "box.db")
@@ -76,6 +108,7 @@ def board_test(
             store,
             max_calls=max_calls,
             recordings=(writer, tmp_path / "rec") if recordings else None,
+            archive=archive,
             notify=notify,
             clock=asyncio.get_running_loop().time,
         )
@@ -244,6 +277,29 @@ def test_a_fault_in_one_call_ends_that_call_and_no_other(tmp_path: Path) -> None
 
     agent = sim.agent(greeting="A greeting that takes a good while to say.")
     board_test(tmp_path, fakes.always("Yes."), scenario, agent=agent)
+
+
+@pytest.mark.parametrize("error", [None, UnavailableError("the store is full")])
+def test_a_finished_recording_goes_to_the_recording_store_or_stays(
+    tmp_path: Path, error: Exception | None
+) -> None:
+    archive = Archive(error)
+
+    async def scenario(board: Switchboard, store: Store) -> None:
+        leg = fakes.FakeLeg(board)
+        board.incoming(leg)
+        await fakes.speak([leg], fakes.seconds(1))
+        leg.end()
+        await board.idle()
+
+    board_test(tmp_path, fakes.always("Yes."), scenario, recordings=True, archive=archive)
+    with Store.open(tmp_path / "box.db") as store:
+        [call] = store.calls()
+    if error is None:
+        assert call.recording_path == f"memory:{call.id}"
+        assert archive.kept[call.id] >= 16_000 * 4
+    else:
+        assert Path(call.recording_path).is_file()
 
 
 def test_a_caller_who_hangs_up_while_ringing_leaves_a_closed_record(tmp_path: Path) -> None:
