@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any
 
@@ -35,33 +36,32 @@ class LazyGroup(TyperGroup):
         """Return the command, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        command = typer.main.get_command(_group(cmd_name))
-        command.name = cmd_name
-        return command
+        holder = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        found = _find(cmd_name)
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=cmd_name)
+            return getattr(typer.main.get_command(holder), "commands")[cmd_name]  # noqa: B009
+        holder.command(cmd_name)(found)
+        return typer.main.get_command(holder)
 
 
-def _group(name: str) -> typer.Typer:
+def _find(name: str) -> typer.Typer | Callable[..., Any]:
     try:
         module = importlib.import_module(COMMANDS[name])
     except ImportError as error:
         return _unavailable(name, str(error))
-    group: typer.Typer | None = getattr(module, "app", None)
-    if group is None:
-        group = typer.Typer(pretty_exceptions_enable=False)
-        group.command(name)(getattr(module, name))
-    return group
+    found: typer.Typer | Callable[..., Any] = getattr(module, "app", None) or getattr(module, name)
+    return found
 
 
-def _unavailable(name: str, why: str) -> typer.Typer:
-    group = typer.Typer()
-
-    @group.command(name, help=f"Cannot be used here: {why}.")
+def _unavailable(name: str, why: str) -> Callable[..., None]:
     def command(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
         del arguments
         typer.echo(f"trunkline {name} cannot be used here: {why}", err=True)
         raise typer.Exit(1)
 
-    return group
+    command.__doc__ = f"Cannot be used here: {why}."
+    return command
 
 
 app = typer.Typer(

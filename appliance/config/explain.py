@@ -49,7 +49,7 @@ def fields(model: type[BaseModel], location: KeyPath) -> dict[str, Any]:
             for one in models
             for name, info in _keys(one).items()
             if name == part
-            for inner in _models(info.annotation)
+            for inner in models_in(info.annotation)
         ] or models
     return {name: info for one in models for name, info in _keys(one).items()}
 
@@ -58,11 +58,12 @@ def _keys(model: type[BaseModel]) -> dict[str, Any]:
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the settings models that a field of this type may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models(inner)
+        yield from models_in(inner)
 
 
 def is_secret(annotation: Any) -> bool:
