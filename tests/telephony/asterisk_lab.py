@@ -140,14 +140,15 @@ class Asterisk:
         self._folder = Path(tempfile.mkdtemp(prefix="lab-", dir=self._root / "tmp"))
         self._process: asyncio.subprocess.Process | None = None
 
-    async def start(self, extra: str = "") -> Asterisk:
+    async def start(self, extra: str = "", *, box: str = "") -> Asterisk:
         """Write the configuration, start, and wait until it is up.
 
         Args:
             extra: more lines for pjsip.conf.
+            box: `address:port` of a box that is a trunk by address.
         """
         self.port = free_port()
-        self._configure(extra)
+        self._configure(extra, box or "192.0.2.10:5060")
         if not (self._root / "dev/null").exists():
             (self._root / "dev/null").touch()
         inside = f"/{self._folder.relative_to(self._root)}"
@@ -171,7 +172,7 @@ class Asterisk:
             await asyncio.sleep(0.1)
         return self
 
-    def _configure(self, extra: str) -> None:
+    def _configure(self, extra: str, box: str) -> None:
         inside = f"/{self._folder.relative_to(self._root)}"
         folders = {
             "astetcdir": inside,
@@ -195,6 +196,8 @@ class Asterisk:
         for name in ("pjsip.conf", "extensions.conf"):
             text = (CONFIGS / name).read_text()
             text = text.replace("bind=0.0.0.0:5060", f"bind=127.0.0.1:{self.port}")
+            text = text.replace("192.0.2.10:5060", box)
+            text = text.replace("192.0.2.10", box.partition(":")[0])
             write(name, text + (extra if name == "pjsip.conf" else ""))
         for name in ("features.conf", "musiconhold.conf", "ccss.conf", "stasis.conf", "udptl.conf"):
             write(name, "")

@@ -163,3 +163,49 @@ async def test_the_box_calls_out_and_transfers_to_another_phone(
     ended = await box.event("LegEnded", timeout_s=15)
     assert ended["cause"] == "transferred"
     await caller.heard(called["leg"], loud_at_least=20)  # now hears the other phone's tone
+
+
+async def test_a_trunk_by_address_takes_any_number_and_calls_out(
+    pbx: Asterisk, line: StartLine
+) -> None:
+    port = free_port()
+    await pbx.start(box=f"127.0.0.2:{port}")
+    example = tomllib.loads((CONFIGS / "trunkline.toml").read_text())
+    by_address = example["transport"]["phone"]["trunks"]["by_address"]
+    by_address["accept_from"] = ["127.0.0.1"]
+    by_address["peer"] = f"sip:127.0.0.1:{pbx.port}"
+    trunks = {"by_address": by_address}
+    box = await line(mode="echo", bind="127.0.0.2", udp_port=port, trunks=trunks)
+    caller = await phone(line, pbx)
+    leg = (await caller.do("dial", target="801"))["leg"]
+    incoming = await box.event("incoming")
+    assert (incoming["called"], incoming["trunk"]) == ("801", "by_address")
+    await caller.event("Answered", leg=leg)
+    await both_ways(caller, leg)
+    await caller.do("hang_up", leg=leg)
+    await box.event("LegEnded")
+    out = (await box.do("dial", target="100"))["leg"]
+    await caller.event("incoming")
+    await box.event("Answered", leg=out)
+
+
+async def test_an_attended_transfer_joins_the_caller_with_the_second_leg(
+    pbx: Asterisk, line: StartLine
+) -> None:
+    await pbx.start(EXTENSION.format(number="101"))
+    box = await line(trunks={"pbx": trunk(pbx, "200", "change-me-200")})
+    await pbx.shows("pjsip show contacts", "200/sip:")
+    caller = await phone(line, pbx)
+    await line(mode="tone", trunks={"pbx": trunk(pbx, "101", "secret-101")})
+    await pbx.shows("pjsip show contacts", "101/sip:")
+    leg = (await caller.do("dial", target="200"))["leg"]
+    first = (await box.event("Answered"))["leg"]
+    second = (await box.do("dial", target="101"))["leg"]
+    await box.event("Answered", leg=second)
+    await box.do("transfer", leg=first, replaces=second)
+    causes = {
+        e["leg"]: e["cause"] for e in [await box.event("LegEnded", timeout_s=15) for _ in "12"]
+    }
+    assert causes[first] == "transferred"
+    assert causes[second] == "remote_hangup"
+    await caller.heard(leg, loud_at_least=20)
