@@ -20,6 +20,7 @@ import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from appliance.call.agent import Agent
 from appliance.cli.root import COMMANDS, build
 from appliance.config.explain import is_secret, models_in
 from appliance.config.model import CORE, NAMED, SINGLE
@@ -59,6 +60,14 @@ SINGLE_ONE = """\
 One of them or none. `use` names the plugin's offer; the other keys are its settings.
 """
 
+AGENTS = """\
+# Agent files
+
+<!-- Written by tools/docs.py from the settings in the code: ./run docs. Do not edit. -->
+
+Every key of an agent's YAML file. [agents.md](../agents.md) explains how to write one.
+"""
+
 CLI = """\
 # Commands
 
@@ -88,7 +97,17 @@ def main() -> None:
 
 def pages() -> dict[Path, str]:
     """Return the text of each page."""
-    return {PAGES / "configuration.md": configuration(), PAGES / "cli.md": commands()}
+    return {
+        PAGES / "configuration.md": configuration(),
+        PAGES / "agents.md": agents(),
+        PAGES / "cli.md": commands(),
+    }
+
+
+def agents() -> str:
+    """Return the reference of agent files."""
+    inner = (part.replace("#### ", "## ", 1) for part in _inner(Agent, set()))
+    return "\n".join([AGENTS, _table(Agent), *inner]).rstrip() + "\n"
 
 
 def configuration() -> str:

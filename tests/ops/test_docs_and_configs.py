@@ -52,7 +52,7 @@ def test_show_prints_valid_toml_without_secrets(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("hunter2")
     file = tmp_path / "a.toml"
     file.write_text(
-        '[transport.l]\nuse = "sip"\n[transport.l.trunks."my pbx"]\nregistrars = ["sip:x"]\n'
+        '[transport.l]\nuse = "sip"\n[transport.l.trunks."my pbx"]\nregistrars = ["sip:pbx"]\n'
         'username = "1"\npassword = { file = "secret" }\n'
     )
     result = CliRunner().invoke(config_app, ["show", "--config", str(file)])
@@ -81,12 +81,17 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
         assert "Example" in text, name
 
 
+def without_code(page: Path) -> str:
+    text = page.read_text(encoding="utf-8")
+    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
         for page in tracked()
         if page.suffix == ".md"
-        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", without_code(page))
         if "://" not in target and not (page.parent / target).exists()
     ]
     assert broken == []
@@ -132,8 +137,12 @@ def test_every_source_file_names_its_licence() -> None:
         if not head:
             continue
         inside_gpl = any(folder in file.parents for folder in gpl)
-        wanted = "GPL-3.0-or-later" if inside_gpl else "Apache-2.0"
-        assert f"SPDX-License-Identifier: {wanted}" in head, file.relative_to(ROOT)
+        found = re.search(r"SPDX-License-Identifier: (\S+)", head)
+        allowed = {"GPL-3.0-or-later"} if inside_gpl else {"Apache-2.0"}
+        if ROOT / "tests" in file.parents:  # tests may load the plugins that are under the GPL
+            allowed.add("GPL-3.0-or-later")
+        assert found, file.relative_to(ROOT)
+        assert found.group(1) in allowed, file.relative_to(ROOT)
 
 
 def test_each_package_carries_its_licence_text() -> None:
