@@ -159,7 +159,9 @@ def _default(value: Any) -> str:
         return "see below"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        value = sorted(value)
+    if isinstance(value, list | tuple):
         return f"`[{', '.join(str(getattr(one, 'value', one)) for one in value)}]`"
     return f"`{getattr(value, 'value', value)}`"
 
@@ -176,6 +178,7 @@ def _type(info: Any) -> str:
         ("collections.abc.", ""),
         (" | None", ""),
         ("tuple[", "list["),
+        ("frozenset[", "list["),
         (", ...]", "]"),
         ("'", '"'),
     ):
