@@ -158,7 +158,9 @@ async def test_the_box_calls_out_and_transfers_to_another_phone(
     leg = (await box.do("dial", target="100"))["leg"]  # digest on INVITE as well
     called = await caller.event("incoming")
     await box.event("Answered", leg=leg)
-    await box.do("transfer", leg=leg, target=f"sip:101@127.0.0.1:{pbx.port}")
+    refused = await box.do("transfer", leg=leg, target="no number")
+    assert refused["error"] == "InvalidRequestError"
+    await box.do("transfer", leg=leg, target="101")
     await other.event("incoming", timeout_s=15)
     ended = await box.event("LegEnded", timeout_s=15)
     assert ended["cause"] == "transferred"
@@ -187,6 +189,23 @@ async def test_a_trunk_by_address_takes_any_number_and_calls_out(
     out = (await box.do("dial", target="100"))["leg"]
     await caller.event("incoming")
     await box.event("Answered", leg=out)
+
+
+async def test_a_transfer_that_fails_leaves_the_call_up_and_says_why(
+    pbx: Asterisk, line: StartLine
+) -> None:
+    await pbx.start()
+    box = await line(mode="tone", trunks={"pbx": trunk(pbx, "200", "change-me-200")})
+    await pbx.shows("pjsip show contacts", "200/sip:")
+    caller = await phone(line, pbx)
+    leg = (await caller.do("dial", target="200"))["leg"]
+    answered = (await box.event("Answered"))["leg"]
+    await box.do("transfer", leg=answered, target="999")  # not in the dialplan
+    while not (progress := await box.event("TransferProgress"))["final"]:
+        pass
+    assert progress["status"] >= 400
+    before = (await caller.do("heard", leg=leg))["loud"]
+    await caller.heard(leg, loud_at_least=before + 20)
 
 
 async def test_an_attended_transfer_joins_the_caller_with_the_second_leg(

@@ -16,11 +16,13 @@ from appliance.plugin import (
     DtmfReceived,
     EndCause,
     HoldChanged,
+    InvalidRequestError,
     LegEnded,
     LegEvent,
     Ringing,
     TransferProgress,
 )
+from trunkline_sip import messages, setup
 
 if TYPE_CHECKING:
     from trunkline_sip.media import Line
@@ -87,6 +89,7 @@ class CallControl:
         self._active = False
         self._held = False
         self._holding = False
+        self._referred = False
         self._cause: EndCause | None = None
         self._received = 0
         self._received_at = 0.0
@@ -163,6 +166,8 @@ class CallControl:
         self._tell(TransferProgress(status, final))
         if final and status // 100 == 2:
             self.hang_up(EndCause.TRANSFERRED)
+        elif final:
+            self._referred = False
 
     def _finish(self, code: int, reason: str) -> None:
         if self.ended:
@@ -170,6 +175,8 @@ class CallControl:
         self.ended = True
         self._flush_digit()
         cause = self._cause or end_cause(self._direction, code, answered=self._answered)
+        if self._referred and cause is EndCause.REMOTE_HANGUP:
+            cause = EndCause.TRANSFERRED  # some PBXs hang up instead of reporting
         self._stack.forget(self)
         self._tell(LegEnded(cause, code, reason))
 
@@ -246,12 +253,24 @@ class CallControl:
         param.digits, param.duration = digits, duration_ms
         self.call.sendDtmf(param)
 
-    def transfer(self, target: str, replaces: CallControl | None) -> None:
-        """REFER, with Replaces for an attended transfer."""
+    def transfer(self, trunk: str, target: str, replaces: CallControl | None) -> None:
+        """REFER, with Replaces for an attended transfer.
+
+        Raises:
+            InvalidRequestError: `target` is no number and no address, or `replaces` has ended.
+        """
         if replaces is None:
-            self.call.xfer(target, self._param(0))
-        elif not replaces.ended:
+            remote = str(self.call.getInfo().remoteUri)
+            try:
+                uri = setup.refer_uri(self._stack, trunk, target, messages.bare(remote))
+            except ValueError as error:
+                raise InvalidRequestError(str(error)) from None
+            self.call.xfer(uri, self._param(0))
+        elif replaces.ended:
+            raise InvalidRequestError("the leg to replace has ended")
+        else:
             self.call.xferReplaces(replaces.call, self._param(0))
+        self._referred = True
 
     def _param(self, code: int, reason: str = "", headers: Mapping[str, str] | None = None) -> Any:
         param = self._pj.CallOpParam(True)

@@ -125,4 +125,4 @@ class SipLeg:
         other = replaces.control if isinstance(replaces, SipLeg) else None
         if replaces is not None and other is None:
             raise InvalidRequestError("only a SIP leg can replace a SIP leg")
-        await self._do(lambda control: control.transfer(target, other))
+        await self._do(lambda control: control.transfer(self.info.trunk, target, other))

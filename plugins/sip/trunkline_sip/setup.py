@@ -223,13 +223,38 @@ def target_uri(stack: Stack, name: str, target: str) -> str:
         ValueError: a number on a trunk without a server, or nothing that can be dialled.
     """
     settings = stack.settings.trunks.get(name, TrunkSettings())
-    if target.startswith(("sip:", "sips:")):
-        return with_protocol(target, settings)
+    place = server(stack, name)
+    if not place and not is_address(target):
+        check_number(target)
+        raise ValueError(f"trunk `{name}` has neither registrar nor peer: dial a SIP address")
+    return with_protocol(address_of(target, place), settings)
+
+
+def refer_uri(stack: Stack, name: str, target: str, remote: str) -> str:
+    """Return the address to refer a far end (`remote`) to: it is that end which will dial it.
+
+    Raises:
+        ValueError: nothing that can be dialled.
+    """
+    return address_of(target, server(stack, name) or remote)
+
+
+def is_address(target: str) -> bool:
+    """Return whether a target is a SIP address, not a number."""
+    return target.startswith(("sip:", "sips:"))
+
+
+def check_number(target: str) -> None:
+    """Raise ValueError for what is neither a number nor an extension."""
     if not target or any(c in target for c in " <>@\r\n;"):
         raise ValueError(f"`{target}` is neither a number nor a SIP address")
-    place = server(stack, name)
-    if not place:
-        raise ValueError(f"trunk `{name}` has neither registrar nor peer: dial a SIP address")
+
+
+def address_of(target: str, place: str) -> str:
+    """Return the address of a number at the server `place`; an address stays as it is."""
+    if is_address(target):
+        return target
+    check_number(target)
     scheme, _, rest = place.partition(":")
-    host_port = rest.rpartition("@")[2]
-    return with_protocol(f"{scheme}:{target}@{host_port}", settings)
+    host_port = rest.rpartition("@")[2].partition(";")[0]
+    return f"{scheme}:{target}@{host_port}"
