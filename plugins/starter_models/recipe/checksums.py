@@ -11,6 +11,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "trunkline_starter_models"
 
+REPORTS = {"MODEL_CARD.md", "eval.json"}
+"""What is said about a model is not the model: it may change without it."""
+
 HEADER = '''# SPDX-License-Identifier: Apache-2.0
 """SHA-256 of the model files. Written by `python -m recipe.checksums`; do not edit."""
 '''
@@ -21,7 +24,7 @@ def render(package: Path = PACKAGE) -> str:
     parts = [HEADER]
     for name in ("asr", "llm"):
         folder = package / "models" / name
-        files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix != ".md")
+        files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name not in REPORTS)
         lines = [
             f'    "{file.relative_to(folder).as_posix()}": "{_sha256(file)}",' for file in files
         ]
