@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from appliance.audio.recorder import RecordingWriter, StereoRecorder
 from appliance.audio.types import SAMPLE_RATE
-from appliance.caller.conversation import Conversation, HangUp, Play, SendDigits, Timing
+from appliance.caller.conversation import Conversation, HangUp, Hold, Play, SendDigits, Timing
 from appliance.caller.results import CallResult, TurnResult
 from appliance.caller.turns import PreparedTurn
 from appliance.plugin import (
@@ -190,6 +190,8 @@ class _Call:
                 self.leg.play(action.pcm)
             elif isinstance(action, SendDigits):
                 requests.append(self.leg.send_dtmf(action.digits))
+            elif isinstance(action, Hold):
+                requests.append(self.leg.hold(action.held))
             elif isinstance(action, HangUp):
                 requests.append(self.leg.hang_up())
         self._tell()

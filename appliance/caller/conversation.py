@@ -4,7 +4,7 @@
 GREETING -> LISTENING -> PAUSE -> SPEAKING -> AWAITING -> LISTENING -> PAUSE -> ... -> LINGERING -> DONE
                 |                    ^  |
                 +---- interrupt -----+  +-- no reply expected --> PAUSE
-SILENT stands in place of SPEAKING in turns of digits and of waiting.
+SILENT stands in place of SPEAKING in turns of digits, waiting and hold.
 """
 
 from __future__ import annotations
@@ -68,11 +68,18 @@ class SendDigits:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Put the agent on hold, or take it off."""
+
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call."""
 
 
-Action: TypeAlias = Play | SendDigits | HangUp
+Action: TypeAlias = Play | SendDigits | Hold | HangUp
 
 
 class State(StrEnum):
@@ -196,6 +203,8 @@ class Conversation:
             self._go(State.SPEAKING)
             return self._speaking()
         self._go(State.SILENT)
+        if turn.kind == "hold":
+            return [Hold(held=True)]
         return [SendDigits(turn.digits)] if turn.digits else []
 
     def _speaking(self) -> list[Action]:
@@ -213,8 +222,9 @@ class Conversation:
         turn = self._turns[self._next - 1]
         if turn.kind == "wait" and turn.expect_reply and self._look_for_reply():
             self._go(State.LISTENING)
-        elif self._waited(turn.seconds if turn.kind == "wait" else _DIGIT_S * len(turn.digits)):
+        elif self._waited(turn.seconds or _DIGIT_S * len(turn.digits)):
             self._after_own(turn)
+            return [Hold(held=False)] if turn.kind == "hold" else []
         return []
 
     def _after_own(self, turn: PreparedTurn) -> None:

@@ -16,7 +16,7 @@ class TurnResult:
 
     Attributes:
         number: counts from 1; 0 is the agent's greeting.
-        kind: `greeting`, `say`, `wav`, `dtmf` or `wait`.
+        kind: `greeting`, `say`, `wav`, `dtmf`, `wait` or `hold`.
         text: the words said, the file's name or the digits.
         speech_start_s: first sample of the caller's speech above -40 dBFS.
         speech_end_s: its last one.

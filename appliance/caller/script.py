@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
-KINDS = ("say", "wav", "dtmf", "wait")
+KINDS = ("say", "wav", "dtmf", "wait", "hold")
 
 
 class ScriptError(Exception):
@@ -18,7 +18,7 @@ class ScriptError(Exception):
 
 
 class TurnSpec(BaseModel):
-    """One turn: exactly one of `say`, `wav`, `dtmf`, `wait`."""
+    """One turn: exactly one of `say`, `wav`, `dtmf`, `wait`, `hold`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,13 +28,14 @@ class TurnSpec(BaseModel):
         None, description="Digits to send (RFC 4733)."
     )
     wait: float | None = Field(None, gt=0, le=600, description="Seconds to say nothing.")
+    hold: float | None = Field(None, gt=0, le=600, description="Seconds to keep the agent on hold.")
     interrupt_after_s: float | None = Field(
         None,
         ge=0,
         description="Begin so long after the agent began to speak; else when it is done.",
     )
     expect_reply: bool | None = Field(
-        None, description="Wait for the agent's answer. Default: yes, but for `wait`."
+        None, description="Wait for the agent's answer. Default: yes, but for `wait` and `hold`."
     )
     pause_s: float = Field(0.0, ge=0, le=60, description="Further silence before the turn.")
     voice: str | None = Field(None, description="Voice for `say`; default: the script's.")
@@ -51,7 +52,7 @@ class TurnSpec(BaseModel):
 
     @property
     def kind(self) -> str:
-        """Return which of the four it is."""
+        """Return which of them it is."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
 

@@ -20,11 +20,11 @@ class PreparedTurn:
     """A turn ready to be played.
 
     Attributes:
-        kind: `say`, `wav`, `dtmf` or `wait`.
+        kind: `say`, `wav`, `dtmf`, `wait` or `hold`.
         text: what it is called in results.
         pcm: audio at 16 kHz, for `say` and `wav`.
         digits: for `dtmf`.
-        seconds: for `wait`.
+        seconds: for `wait` and `hold`.
         interrupt_after_s: begin so long after the agent began to speak; None: when it is done.
         expect_reply: wait for the agent's answer.
         pause_s: silence before it.
@@ -57,7 +57,8 @@ async def prepare(script: Script, synthesizer: TextToSpeech | None) -> list[Prep
 async def _prepare(
     turn: TurnSpec, script: Script, synthesizer: TextToSpeech | None
 ) -> PreparedTurn:
-    expect = turn.wait is None if turn.expect_reply is None else turn.expect_reply
+    idle = turn.wait or turn.hold or 0.0
+    expect = not idle if turn.expect_reply is None else turn.expect_reply
     text, pcm = "", silence(0)
     if turn.say is not None:
         if synthesizer is None:
@@ -70,13 +71,13 @@ async def _prepare(
         except (OSError, ValueError) as error:
             raise ScriptError(f"{turn.wav} cannot be played: {error}") from error
     else:
-        text = turn.dtmf or f"{turn.wait:g} s"
+        text = turn.dtmf or f"{idle:g} s"
     return PreparedTurn(
         turn.kind,
         text,
         pcm,
         turn.dtmf or "",
-        turn.wait or 0.0,
+        idle,
         turn.interrupt_after_s,
         expect,
         turn.pause_s,

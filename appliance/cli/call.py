@@ -70,7 +70,7 @@ def call(
         typer.Option(
             "--script",
             "-f",
-            help="YAML: turns of say, wav, dtmf or wait, with interrupt_after_s, expect_reply.",
+            help="YAML: turns of say, wav, dtmf, wait or hold, with interrupt_after_s, expect_reply.",
         ),
     ] = None,
     say: Annotated[

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,9 +17,11 @@ from typing import Any, Self, TypeVar
 from appliance.caller import TurnSpec
 from appliance.plugin import BuildContext, Kind, TextToSpeech
 from appliance.plugin.manager import PluginManager
+from tests.telephony.peers import free_port
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
+DEMO_CONFIG = ROOT / "configs/demo/appliance.toml"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -96,7 +97,8 @@ class BoxProcess:
         config: another configuration file.
     """
 
-    def __init__(self, folder: Path, config: Path = ROOT / "configs/demo/appliance.toml") -> None:
+    def __init__(self, folder: Path, config: Path = DEMO_CONFIG) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.target = f"sip:100@127.0.0.1:{self.port}"
         self.data = folder / "data"
@@ -172,14 +174,6 @@ def place_call(target: str, turns: list[TurnSpec], folder: Path, *options: str) 
     except (ValueError, KeyError, IndexError) as error:
         raise RuntimeError(f"the caller failed: {done.stderr or done.stdout}") from error
     return result
-
-
-def free_port() -> int:
-    """Return a UDP port that is free just now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def espeak() -> TextToSpeech:

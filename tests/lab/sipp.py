@@ -7,65 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
-
 from appliance.audio.g711 import encode_ulaw
 from appliance.plugin import Pcm
-
-SCENARIO = """<?xml version="1.0" encoding="ISO-8859-1" ?>
-<scenario name="caller with audio">
-  <send retrans="500"><![CDATA[
-INVITE sip:[service]@[remote_ip]:[remote_port] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
-To: <sip:[service]@[remote_ip]:[remote_port]>
-Call-ID: [call_id]
-CSeq: 1 INVITE
-Contact: <sip:sipp@[local_ip]:[local_port]>
-Max-Forwards: 70
-Content-Type: application/sdp
-Content-Length: [len]
-
-v=0
-o=sipp 1 1 IN IP4 [local_ip]
-s=-
-c=IN IP4 [media_ip]
-t=0 0
-m=audio [media_port] RTP/AVP 0
-a=rtpmap:0 PCMU/8000
-a=ptime:20
-  ]]></send>
-  <recv response="100" optional="true"/>
-  <recv response="180" optional="true"/>
-  <recv response="183" optional="true"/>
-  <recv response="200" rrs="true"/>
-  <send><![CDATA[
-ACK [next_url] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-[routes]
-From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
-[last_To:]
-Call-ID: [call_id]
-CSeq: 1 ACK
-Max-Forwards: 70
-Content-Length: 0
-  ]]></send>
-  <nop><action><exec rtp_stream="{audio},-1,0,PCMU/8000"/></action></nop>
-  <pause milliseconds="{hold_ms}"/>
-  <send retrans="500"><![CDATA[
-BYE [next_url] SIP/2.0
-Via: SIP/2.0/[transport] [local_ip]:[local_port];branch=[branch]
-[routes]
-From: <sip:sipp@[local_ip]:[local_port]>;tag=[pid]SIPpTag[call_number]
-[last_To:]
-Call-ID: [call_id]
-CSeq: 2 BYE
-Max-Forwards: 70
-Content-Length: 0
-  ]]></send>
-  <recv response="200"/>
-</scenario>
-"""
+from tests.telephony.peers import free_port, free_range
+from tests.telephony.sipp import ack, bye, expect, invite, pause, play, trying
 
 
 def available() -> bool:
@@ -75,7 +20,7 @@ def available() -> bool:
 
 def write_audio(path: Path, pcm_8k: Pcm) -> None:
     """Write what the callers play: raw mu-law at 8 kHz."""
-    path.write_bytes(encode_ulaw(pcm_8k).astype(np.uint8).tobytes())
+    path.write_bytes(encode_ulaw(pcm_8k).tobytes())
 
 
 def start(
@@ -89,15 +34,20 @@ def start(
     at_once: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `calls` calls to 100 at 127.0.0.1:`port`, `rate` a second; exit code 0: none failed."""
+    most = at_once or calls
+    steps = [invite(), trying(), expect(200), ack(), play(audio), pause(int(hold_s * 1000))]
+    text = "\n".join([*steps, bye(2), expect(200)])
     scenario = folder / f"caller-{calls}.xml"
-    text = SCENARIO.replace("{audio}", str(audio)).replace("{hold_ms}", str(int(hold_s * 1000)))
-    scenario.write_text(text)
+    scenario.write_text(
+        f'<?xml version="1.0" encoding="ISO-8859-1" ?>\n<scenario name="caller">\n{text}\n</scenario>\n'
+    )
+    limit = int(calls / rate + hold_s * calls / most + 60)
     return subprocess.Popen(
         [
-            *("sipp", f"127.0.0.1:{port}", "-sf", str(scenario), "-s", "100", "-i", "127.0.0.1"),
-            *("-m", str(calls), "-l", str(at_once or calls), "-r", str(rate)),
-            *("-nostdin", "-mp", "20000"),
-            *("-timeout", f"{int(calls / rate + hold_s * calls / (at_once or calls) + 60)}s"),
+            *("sipp", f"127.0.0.1:{port}", "-sf", str(scenario), "-s", "100"),
+            *("-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(free_port())),
+            *("-m", str(calls), "-l", str(most), "-r", str(rate), "-nostdin"),
+            *("-mp", str(free_range(4 * most)), "-timeout", f"{limit}s"),
         ],
         cwd=folder,
         stdout=subprocess.DEVNULL,
