@@ -100,3 +100,15 @@ def test_for_people_an_error_comes_with_its_traceback(out: io.StringIO) -> None:
         structlog.get_logger("box").exception("failed")
     assert "failed" in out.getvalue()
     assert "ValueError: invalid literal" in out.getvalue()
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_a_traceback_shows_no_local_variables(out: io.StringIO, style: str) -> None:
+    logs.setup("info", style, out)
+    heard = "my name is " + "Oliver"
+    try:
+        int(len(heard) * "x")
+    except ValueError:
+        structlog.get_logger("box").exception("failed")
+    assert "ValueError" in out.getvalue()
+    assert "my name is Oliver" not in out.getvalue()
