@@ -261,7 +261,7 @@ class CallSession:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a task of the call failed", call=self._script.call_id, exc_info=error)
+            _log.error("a task of the call failed", call_id=self._script.call_id, exc_info=error)
 
     # -- work in tasks -----------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class CallSession:
         try:
             probability = await asyncio.wait_for(detector.end_of_turn(context), 0.5)
         except Exception as error:
-            _log.warning("turn detector failed", call=self._script.call_id, error=str(error))
+            _log.warning("turn detector failed", call_id=self._script.call_id, error=str(error))
             return
         self._feed(inp.TurnJudged(turn, flush, probability))
 

@@ -20,6 +20,7 @@ from appliance.call.core import Script
 from appliance.call.log import Event, EventLog
 from appliance.call.shell import CallEngines, CallSession
 from appliance.call.toolbox import ToolBox
+from appliance.logs import call_context
 from appliance.plugin import (
     Leg,
     LegEvent,
@@ -249,14 +250,14 @@ class Switchboard:
         path = folder / f"{datetime.now(UTC):%Y-%m-%d}" / f"{call_id}.wav"
 
         def failed(error: str) -> None:
-            _log.error("recording stopped", call=call_id, error=error)
+            _log.error("recording stopped", call_id=call_id, error=error)
 
         return writer.open(path, failed), path
 
     async def _hold(self, leg: Leg, call: _Call) -> None:
         """Ring, answer, hold the call to its end, and store how it ended."""
         call_id = call.facts["id"]
-        with structlog.contextvars.bound_contextvars(call=call_id):
+        with call_context(call_id):
             _log.info("call ringing", agent=call.facts["agent"], trunk=leg.info.trunk)
             self._notify("call_ringing", call=call.facts)
             try:
@@ -299,7 +300,7 @@ class Switchboard:
         try:
             uri = await archive.put(call_id, recording)
         except Exception as error:
-            _log.error("recording not stored", call=call_id, error=str(error), kept=str(recording))
+            _log.error("recording not stored", call_id=call_id, error=str(error), kept=str(recording))
             return
         self._store.end_call(call_id, cause=call.cause, ended_at=ended, recording_path=uri)
 
@@ -311,7 +312,7 @@ class Switchboard:
             return
         match event.kind:
             case "call.answered":
-                _log.info("call answered", call=call_id, codec=event.data["codec"])
+                _log.info("call answered", call_id=call_id, codec=event.data["codec"])
                 self._store.answer_call(call_id, datetime.now(UTC))
                 self._notify("call_answered", call={**call.facts, "codec": event.data["codec"]})
             case "turn.committed":
@@ -322,7 +323,7 @@ class Switchboard:
             case "call.ended":
                 call.cause = event.data["cause"]
             case "error" | "error.recognition" | "error.reply" | "error.speech":
-                _log.error("engine failure in a call", call=call_id, what=event.kind)
+                _log.error("engine failure in a call", call_id=call_id, what=event.kind)
             case _:
                 pass
 
@@ -352,5 +353,5 @@ class Switchboard:
             self._failed(call)
 
     def _failed(self, call: _Call) -> None:
-        _log.exception("a call broke", call=call.facts["id"])
+        _log.exception("a call broke", call_id=call.facts["id"])
         call.session.abort()

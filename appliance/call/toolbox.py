@@ -75,7 +75,7 @@ class ToolBox:
         except ProviderError as error:
             return _refused(error.message)
         except Exception:
-            _log.exception("tool failed", tool=call.name, call=call_id)
+            _log.exception("tool failed", tool=call.name, call_id=call_id)
             return _refused("the tool failed")
 
 
