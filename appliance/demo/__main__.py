@@ -127,8 +127,8 @@ def _summary(
         f"\n  the same as the caller heard it       {folder / 'as-the-caller-heard-it.wav'}"
         f"\n  event log, calendar, usage            {database}"
         f"\n  read it with                          {show}"
-        "\n\n  Call it yourself: run [bold]./run serve[/bold], then dial [bold]sip:100@THIS-MACHINE[/bold] "
-        "from any softphone\n  (no account needed). The starter models know this one narrow domain, and "
+        "\n\n  Call it yourself: run [bold]./run serve --config configs/appliance.toml[/bold], then dial "
+        "[bold]sip:100@THIS-MACHINE[/bold]\n  from any softphone (no account needed). The starter models know this one narrow domain, and "
         "synthetic voices.",
         soft_wrap=True,
     )
