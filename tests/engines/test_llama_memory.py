@@ -114,6 +114,33 @@ def test_a_known_opening_is_shared_and_costs_nothing_more() -> None:
     assert (first.cells(), second.cells()) == (8, 8)
 
 
+def test_an_opening_outlives_the_quiet_only_when_calls_have_shared_it() -> None:
+    clock = [0.0]
+    context = Notebook(splits=True)
+    memory = Memory(
+        cast("Context", context), sequences=5, splits=True, keep_s=9, now=lambda: clock[0]
+    )
+
+    def turn(call: str, opening: list[int]) -> bool:
+        """Whether the opening was known."""
+        prompt = [*opening, 1, 2, 3]
+        shared = memory.shareable(prompt, len(opening))
+        assert shared is not None
+        known = memory.knows(shared)
+        dialogue = memory.claim(call, prompt, shared, 5)
+        assert dialogue is not None
+        context.read(dialogue, prompt[len(dialogue.tokens) :])
+        memory.share(dialogue, shared)
+        memory.release(dialogue)
+        return known
+
+    common, personal = OPENINGS[0], [*range(60, 80)]
+    assert [turn("a", common), turn("b", common), turn("c", personal)] == [False, True, False]
+    clock[0] = 100
+    turn("d", common)
+    assert [turn("e", common), turn("f", personal)] == [True, False]
+
+
 def test_a_beginning_too_short_to_share_is_not() -> None:
     memory = Memory(
         cast("Context", Notebook(splits=True)), sequences=4, splits=True, keep_s=9, now=lambda: 0.0

@@ -22,11 +22,19 @@ _WORTH_SHARING = 16
 
 @dataclass(slots=True)
 class Opening:
-    """Tokens that many dialogues begin with, kept in a sequence of their own."""
+    """Tokens that many dialogues begin with, kept in a sequence of their own.
+
+    Attributes:
+        users: dialogues that share it now.
+        shared: dialogues that ever did.
+        used_at: when the last one began, in seconds of the loop's clock.
+    """
 
     tokens: tuple[int, ...]
     sequence: int
     users: int = 0
+    shared: int = 0
+    used_at: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -172,6 +180,8 @@ class Memory:
     def _join_opening(self, dialogue: Dialogue, opening: Opening) -> None:
         dialogue.opening = opening
         opening.users += 1
+        opening.shared += 1
+        opening.used_at = self._now()
         self._openings.move_to_end(opening.tokens)
 
     @staticmethod
@@ -202,6 +212,10 @@ class Memory:
         oldest = self._now() - self._keep_s
         while self._idle and next(iter(self._idle.values())).used_at < oldest:
             self._drop(self._idle.popitem(last=False)[1])
+        # An opening that names the caller or the time is of no use to other calls.
+        for opening in list(self._openings.values()):
+            if not opening.users and opening.shared == 1 and opening.used_at < oldest:
+                self._forget_opening(opening)
 
     def _make_room(self) -> bool:
         while self._cells() > self._context.tokens:
@@ -231,10 +245,13 @@ class Memory:
         unused = next((one for one in openings if not one.users and one is not keep), None)
         if unused is None:
             return False
-        del self._openings[unused.tokens]
-        self._context.forget(unused.sequence)
-        self._free.append(unused.sequence)
+        self._forget_opening(unused)
         return True
+
+    def _forget_opening(self, opening: Opening) -> None:
+        del self._openings[opening.tokens]
+        self._context.forget(opening.sequence)
+        self._free.append(opening.sequence)
 
     def clear(self) -> None:
         """Forget everything, after a failure."""
