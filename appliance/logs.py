@@ -151,8 +151,10 @@ def _hashed(value: str) -> str:
 
 def _renderer(style: str, *, colors: bool) -> list[Processor]:
     if style == "json":
+        # Without local variables: they hold what callers say.
+        tracebacks = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         return [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(tracebacks),
             structlog.processors.JSONRenderer(default=str),
         ]
     return [
