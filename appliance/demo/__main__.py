@@ -127,9 +127,9 @@ def _summary(
         f"\n  the same as the caller heard it       {folder / 'as-the-caller-heard-it.wav'}"
         f"\n  event log, calendar, usage            {database}"
         f"\n  read it with                          {show}"
-        "\n\n  Call it yourself: run [bold]./run serve --config configs/appliance.toml[/bold], then dial "
-        "[bold]sip:100@THIS-MACHINE[/bold]\n  from any softphone (no account needed). The starter models know this one narrow domain, and "
-        "synthetic voices.",
+        "\n\n  Call it yourself: run [bold]./run serve --config configs/appliance.toml[/bold], "
+        "then dial [bold]sip:100@THIS-MACHINE[/bold]\n  from any softphone (no account needed). "
+        "The starter models know this one narrow domain, and synthetic voices.",
         soft_wrap=True,
     )
     return 0 if all(checks.values()) else 1
