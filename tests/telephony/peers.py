@@ -218,14 +218,13 @@ class RtpEnd(asyncio.DatagramProtocol):
 
     async def _send(self) -> None:
         loop = asyncio.get_running_loop()
+        samples = np.arange(8000) * (2 * np.pi * self.hz / 8000)
+        second = encode_ulaw((8000 * np.sin(samples)).astype(np.int16)).tobytes()
         at, sequence = loop.time(), 0
         while True:
-            samples = (np.arange(160) + 160 * sequence) * (2 * np.pi * self.hz / 8000)
-            payload = encode_ulaw((8000 * np.sin(samples)).astype(np.int16)).tobytes()
-            head = struct.pack(
-                ">BBHII", 0x80, 0, sequence & 0xFFFF, 160 * sequence, id(self) & 0xFFFFFFFF
-            )
-            self._transport.sendto(head + payload, self._peer)
+            start = 160 * sequence
+            head = struct.pack(">BBHII", 0x80, 0, sequence & 0xFFFF, start, id(self) & 0xFFFFFFFF)
+            self._transport.sendto(head + second[start % 8000 : start % 8000 + 160], self._peer)
             sequence += 1
             at += 0.02
             await asyncio.sleep(max(0.0, at - loop.time()))

@@ -72,7 +72,7 @@ class CallControl:
         self,
         stack: Stack,
         direction: Direction,
-        line: Line,
+        line: Line | None,
         tell: Callable[[LegEvent], None],
     ) -> None:
         self._stack = stack
@@ -120,7 +120,7 @@ class CallControl:
         self._active = media is not None and media.status == pj.PJSUA_CALL_MEDIA_ACTIVE
         if media is not None:
             self._media_index = media.index
-        if media is not None and self._active:
+        if media is not None and self._active and self.line is not None:
             self._stack.lines.connect(self.line, self.call.getAudioMedia(media.index))
         self._received_at = time.monotonic()
         held = media is not None and media.status == pj.PJSUA_CALL_MEDIA_REMOTE_HOLD

@@ -21,6 +21,9 @@ log = structlog.get_logger("trunkline.sip")
 REST_TICKS = 5
 """A line that was given back is not used again before the media thread surely let go of it."""
 
+SPARE_SLOTS = 32
+"""For lines at rest. A line that found no slot below the tail's would be heard one tick late."""
+
 
 class Lines:
     """Makes, lends and connects lines."""
@@ -32,7 +35,7 @@ class Lines:
         self._free: deque[tuple[int, Line]] = deque()
         self._all: list[Line] = []
         self._format = directors.audio_format()
-        self._tail = self._clock(2 * calls)
+        self._tail = self._clock(2 * calls + SPARE_SLOTS)
         if not self._mover.fast:
             log.warning("sip_media_slow_path", reason="unknown memory layout of this pjsua2 build")
 

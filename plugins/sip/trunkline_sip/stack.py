@@ -35,7 +35,7 @@ POLL_MS = 10
 """Longest wait for packets: a request from the event loop waits no longer than this."""
 CHECK_S = 0.5
 GOODBYE_S = 2.0
-"""Time for BYEs to be answered when the transport closes."""
+"""Time for BYEs and unregistrations to be answered when the transport closes."""
 
 _one = threading.Lock()  # PJSIP keeps its state in globals: one stack a process
 
@@ -73,6 +73,7 @@ class Stack:
         ticks: Ticks,
         table: TrunkTable,
         owner: StackOwner,
+        limit: int,
     ) -> None:
         self.settings = settings
         self.library = library
@@ -85,6 +86,7 @@ class Stack:
         self.capacity = library.capacity
         self.calls: set[CallControl] = set()
         self._owner = owner
+        self._limit = limit
         self._endpoint: Any = None
         self._writer: Any = None
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -157,13 +159,30 @@ class Stack:
         self._started.set_result(None)
         try:
             self._serve(lambda: not self._stopping)
-            for control in list(self.calls):
-                self._try(control.hang_up)
-            until = time.monotonic() + GOODBYE_S
-            self._serve(lambda: bool(self.calls) and time.monotonic() < until)
+            self._say_goodbye()
         finally:
             self._close()
             _one.release()
+
+    def _say_goodbye(self) -> None:
+        """Hang up and unregister, and give both a little time to be answered."""
+        for control in list(self.calls):
+            self._try(control.hang_up)
+        registered = [
+            t for t in self.trunks.values() if t.registration and t.registration.registered
+        ]
+        for trunk in registered:
+            self._try(lambda t=trunk: t.account.setRegistration(False))  # type: ignore[misc]
+        until = time.monotonic() + GOODBYE_S
+        self._serve(
+            lambda: (
+                time.monotonic() < until
+                and (
+                    bool(self.calls)
+                    or any(t.registration and t.registration.registered for t in registered)
+                )
+            )
+        )
 
     def _explained(self, error: BaseException) -> BaseException:
         if isinstance(error, self.library.pj.Error):
@@ -221,7 +240,7 @@ class Stack:
         endpoint.libStart()
         endpoint.audDevManager().setNullDev()
         setup.choose_codecs(self.library.pj, endpoint, self.settings)
-        self.lines = Lines(self.library.pj, self.ticks, self.capacity)
+        self.lines = Lines(self.library.pj, self.ticks, self._limit)
         setup.open_trunks(self)
 
     def _close(self) -> None:
@@ -237,7 +256,8 @@ class Stack:
         if hasattr(self, "lines"):
             self.lines.close()
         if self._endpoint is not None:
-            self._try(self._endpoint.libDestroy)
+            # No waiting for answers to what it sends at last: `_say_goodbye` waited for ours.
+            self._try(lambda: self._endpoint.libDestroy(pj.PJSUA_DESTROY_NO_RX_MSG))
             pj.Endpoint.__swig_destroy__(self._endpoint)
             self._endpoint = None
         self.trunks.clear()
@@ -251,7 +271,8 @@ class Stack:
         if call is not None:
             call.silence()
             self.post(lambda: self.library.pj.Call.__swig_destroy__(call))
-        self.lines.give_back(control.line)
+        if control.line is not None:
+            self.lines.give_back(control.line)
 
     def header(self, name: str, value: str) -> Any:
         """Return a SIP header."""

@@ -77,7 +77,7 @@ class SipTransport:
         self._loop = asyncio.get_running_loop()
         self._ticks = Ticks(lambda: self._soon(self._ticks.run), self._tick)
         await self._resolve()
-        stack = Stack(self._settings, self._library, self._ticks, self._table, self)
+        stack = Stack(self._settings, self._library, self._ticks, self._table, self, self._limit)
         self._stack = stack  # calls may come before `start` returns
         try:
             await asyncio.to_thread(stack.start)
@@ -179,36 +179,49 @@ class SipTransport:
     ) -> None:
         """An INVITE arrived: refuse it, or make a leg of it."""
         stack = self._running()
-        settings = self._settings.trunks.get(trunk or "", TrunkSettings())
-        to_header = messages.header(message, "To")
-        called = messages.user(
-            to_header if settings.called_from == "to" else messages.request_uri(message)
-        )
+        if trunk is None:
+            self.count("rejected_unknown_source")
+            log.warning("sip_unknown_source", source=source)
+            self._refuse(stack, account, call_id, 403, {})
+            return
+        if len(stack.calls) >= self._limit:
+            self.count("rejected_capacity")
+            retry = {"Retry-After": str(self._settings.retry_after_s)}
+            self._refuse(stack, account, call_id, self._settings.full_code, retry)
+            return
+        self.count("calls_in")
+        leg, _ = self._make(stack, self._facts(trunk, message), account, call_id)
+        leg.release()
+        self._soon(self._incoming, leg)
+
+    def _facts(self, trunk: str, message: str) -> LegInfo:
+        settings = self._settings.trunks.get(trunk, TrunkSettings())
+        by_to = settings.called_from == "to"
+        dialled = messages.header(message, "To") if by_to else messages.request_uri(message)
         from_header = messages.header(message, "From")
-        info = LegInfo(
+        return LegInfo(
             id=uuid.uuid4().hex,
             transport="sip",
-            trunk=trunk or "",
+            trunk=trunk,
             direction=Direction.INBOUND,
             remote=messages.bare(from_header),
-            called=called,
+            called=messages.user(dialled),
             remote_name=messages.display_name(from_header),
             protocol_id=messages.header(message, "Call-ID"),
             headers=messages.headers(message, settings.pass_headers),
         )
-        leg, control = self._make(stack, info, account, call_id)
-        if trunk is None:
-            self.count("rejected_unknown_source")
-            log.warning("sip_unknown_source", source=source)
-            control.reject(403, "Forbidden", {})
-        elif len(stack.calls) > self._limit:
-            self.count("rejected_capacity")
-            retry = {"Retry-After": str(self._settings.retry_after_s)}
-            control.reject(self._settings.full_code, "", retry)
-        else:
-            self.count("calls_in")
-            leg.release()
-            self._soon(self._incoming, leg)
+
+    @staticmethod
+    def _refuse(
+        stack: Stack, account: Any, call_id: int, code: int, headers: dict[str, str]
+    ) -> None:
+        """Refuse an INVITE for which there will be no leg."""
+        from trunkline_sip import directors  # noqa: PLC0415  after the library was chosen
+
+        control = CallControl(stack, Direction.INBOUND, None, lambda _: None)
+        control.call = directors.Call(account, control, call_id)
+        stack.calls.add(control)
+        control.reject(code, "", headers)
 
     def _make(
         self, stack: Stack, info: LegInfo, account: Any, call_id: int | None
