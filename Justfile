@@ -4,6 +4,7 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 export OMP_NUM_THREADS := "1"
+export OPENBLAS_NUM_THREADS := "1"
 export PYTHONDONTWRITEBYTECODE := env("PYTHONDONTWRITEBYTECODE", "")
 
 [private]
