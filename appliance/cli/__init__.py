@@ -12,7 +12,6 @@ import sys
 
 from appliance.cli.root import build
 
-
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Read by numerical libraries when they load. Engines count their own threads; a pool in each library
 beside them makes a small box many times slower."""
