@@ -177,19 +177,20 @@ def with_protocol(uri: str, trunk: TrunkSettings) -> str:
     return f"{uri};transport={trunk.protocol}"
 
 
-def register(stack: Stack, name: str) -> None:
+def register(stack: Stack, name: str, now: float) -> None:
     """Send a REGISTER to the registrar that is in use now."""
     trunk, settings = stack.trunks[name], stack.settings.trunks[name]
     if trunk.registration is None:
         return
     uri = with_protocol(trunk.registration.registrar, settings)
-    if trunk.config.regConfig.registrarUri == uri:
+    try:
+        if trunk.config.regConfig.registrarUri != uri:
+            trunk.config.regConfig.registrarUri = uri
+            trunk.config.regConfig.disableRegOnModify = True
+            trunk.account.modify(trunk.config)
         trunk.account.setRegistration(True)
-        return
-    trunk.config.regConfig.registrarUri = uri
-    trunk.config.regConfig.disableRegOnModify = True
-    trunk.account.modify(trunk.config)
-    trunk.account.setRegistration(True)
+    except stack.library.pj.Error as error:  # not even sent: no answer will come
+        trunk.registration.result(503, error.reason, 0, now)
 
 
 def server(stack: Stack, name: str) -> str:

@@ -218,7 +218,7 @@ class Stack:
             self._try(lambda c=control: c.check(now, self.settings.media_timeout_s))  # type: ignore[misc]
         for name, trunk in self.trunks.items():
             if trunk.registration is not None and trunk.registration.due(now):
-                self._try(lambda n=name: setup.register(self, n))  # type: ignore[misc]
+                self._try(lambda n=name: setup.register(self, n, now))  # type: ignore[misc]
             every = self.settings.trunks[name].qualify_s if name in self.settings.trunks else 0
             if every and now >= trunk.qualify_at:
                 trunk.qualify_at = now + every
