@@ -23,7 +23,7 @@ LINE_HOST = Path(__file__).with_name("line_host.py")
 LOOPBACK = "127.0.0.1"
 
 
-async def until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "") -> Any:
     """Poll `condition` until it holds; return its value."""
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
@@ -99,7 +99,7 @@ class Line:
             asyncio.create_task(self._read_events()),
             asyncio.create_task(self._read_errors()),
         ]
-        self.started = await self.event("started", timeout_s=30)
+        self.started = await self.event("started", timeout_s=60)
         self.port = int(self.started["listening"][0].rpartition(":")[2])
         return self
 
@@ -123,7 +123,7 @@ class Line:
             raise AssertionError(f"the line ended while {wanted} was awaited:\n{self.errors}")
         return None
 
-    async def event(self, name: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
+    async def event(self, name: str, timeout_s: float = 20.0, **fields: Any) -> dict[str, Any]:
         """Wait for an event, and take it."""
         wanted = {"event": name, **fields}
         try:
@@ -134,7 +134,7 @@ class Line:
             ) from error
         return found
 
-    async def do(self, what: str, timeout_s: float = 10.0, **fields: Any) -> dict[str, Any]:
+    async def do(self, what: str, timeout_s: float = 20.0, **fields: Any) -> dict[str, Any]:
         """Give a command and return the reply."""
         assert self._process.stdin
         self._process.stdin.write((json.dumps({"do": what, **fields}) + "\n").encode())
@@ -147,14 +147,14 @@ class Line:
     async def counter(self, name: str) -> int:
         return int((await self.status())["counters"].get(name, 0))
 
-    async def counted(self, name: str, at_least: int, timeout_s: float = 10.0) -> None:
+    async def counted(self, name: str, at_least: int, timeout_s: float = 20.0) -> None:
         """Wait until a counter has reached a value."""
         deadline = time.monotonic() + timeout_s
         while (value := await self.counter(name)) < at_least:
             assert time.monotonic() < deadline, f"{name} stayed at {value}\n{self.errors}"
             await asyncio.sleep(0.05)
 
-    async def heard(self, leg: str, loud_at_least: int, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def heard(self, leg: str, loud_at_least: int, timeout_s: float = 20.0) -> dict[str, Any]:
         """Wait until a leg has heard so many loud frames."""
         deadline = time.monotonic() + timeout_s
         while (reply := await self.do("heard", leg=leg))["loud"] < loud_at_least:

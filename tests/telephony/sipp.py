@@ -172,7 +172,7 @@ class Sipp:
         self._process = process
         self._folder = folder
 
-    async def done(self, timeout_s: float = 30.0) -> None:
+    async def done(self, timeout_s: float = 60.0) -> None:
         """Wait for the end; every call must have gone by the scenario."""
         try:
             out, _ = await asyncio.wait_for(self._process.communicate(), timeout_s)
