@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.signal import lfilter  # type: ignore[import-untyped]
 
 from recipe.asr.features import (
     FILTERS,
@@ -60,7 +60,8 @@ class Augmenter:
         """A smooth random gain over frequency, in dB, shape (80,)."""
         nodes = self.rng.normal(0, ripple, 6)
         smooth = np.interp(np.arange(MELS), np.linspace(0, MELS - 1, 6), nodes)
-        return (self._octaves * self.rng.normal(0, tilt) + smooth).astype(np.float32)
+        curve = self._octaves * self.rng.normal(0, tilt) + smooth
+        return np.asarray(curve, dtype=np.float32)
 
     def _telephone(self) -> Array:
         """Gain of a telephone line in dB, shape (80,): what a 300-3400 Hz channel lets through."""
@@ -83,7 +84,8 @@ class Augmenter:
         if rng.random() < 0.15:
             start += rng.uniform(0, 6)
         at = np.rint(np.arange(start, len(dense) - 0.5, 2 * rate)).astype(int)
-        return dense[np.minimum(at, len(dense) - 1)].astype(np.float32) * STEP_DB + FLOOR_DB
+        kept = dense[np.minimum(at, len(dense) - 1)].astype(np.float32)
+        return np.asarray(kept * STEP_DB + FLOOR_DB, dtype=np.float32)
 
     def __call__(self, dense: NDArray[np.uint8], mask: bool = True) -> Array:
         """One random version of an utterance: normalised features, shape (frames, 80)."""
@@ -137,7 +139,8 @@ class Augmenter:
         line_noise = rng.random() < 0.4
         floor = audible * np.float32(10 ** rng.uniform(-9.5, -5.5) if line_noise else 0.0)
         noise = self._noise_like(len(power))
-        return power + noise * (power.sum(axis=1, keepdims=True) * share + floor)
+        noise = noise * (power.sum(axis=1, keepdims=True) * share + floor)
+        return np.asarray(power + noise, dtype=np.float32)
 
     def _masked(self, features: Array) -> Array:
         rng = self.rng

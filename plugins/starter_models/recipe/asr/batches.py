@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 
 from recipe.asr.augment import Augmenter
 from recipe.asr.synthesize import shard_path
-from recipe.asr.tokenizer import EOT, NO_SPEECH, NO_TIMESTAMPS, SOT, encode
+from recipe.asr.tokenizer import EOT, NO_SPEECH, NO_TIMESTAMPS, SOT, encode, token_id
 
 FRAME_BUDGET = 24 * 192  # padded feature frames in a batch
 _ROUND = 16  # few distinct shapes keep the kernels' caches warm
@@ -74,7 +74,7 @@ class Batcher:
         self.rng = np.random.default_rng(seed)
         self.order: list[int] = []
         self.eot, self.sot, self.no_speech, self.no_timestamps = (
-            tokenizer.token_to_id(t) for t in (EOT, SOT, NO_SPEECH, NO_TIMESTAMPS)
+            token_id(tokenizer, t) for t in (EOT, SOT, NO_SPEECH, NO_TIMESTAMPS)
         )
 
     def _draw(self, longest: int) -> int:
@@ -104,7 +104,7 @@ class Batcher:
                 group = []
             group.append(sample)
         groups.append(group)
-        self.rng.shuffle(groups)  # type: ignore[arg-type]
+        self.rng.shuffle(groups)
         for group in groups:
             longest_here = max(len(s[0]) for s in group)
             yield self.batch(group, self._padded(longest_here + int(self.rng.integers(0, 24))))

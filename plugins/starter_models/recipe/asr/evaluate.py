@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ctranslate2
+import ctranslate2  # type: ignore[import-untyped]
 import numpy as np
-from faster_whisper.feature_extractor import FeatureExtractor
+from faster_whisper.feature_extractor import FeatureExtractor  # type: ignore[import-untyped]
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
+from scipy.signal import resample_poly  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 
 from recipe.asr import nospeech
@@ -34,8 +34,8 @@ from recipe.asr.speakers import (
     Speech,
     variants,
 )
-from recipe.asr.synthesize import levelled, trimmed
-from recipe.asr.texts import normalised, test_texts, training_texts
+from recipe.asr.synthesize import SHARD_SIZE, SHARDS, corpus, levelled, trimmed
+from recipe.asr.texts import normalised, test_texts
 
 Wave = NDArray[np.float32]
 SEED = 99
@@ -183,12 +183,20 @@ def hallucinations(model: Model, count: int) -> dict[str, Any]:
     return out
 
 
+def unheard(candidates: list[str], trained: list[str], count: int) -> list[str]:
+    """`count` of the candidates whose words stand in no trained utterance, not even as a part."""
+    everything = " | ".join(f" {normalised(text)} " for text in trained)
+    kept = [text for text in candidates if f" {normalised(text)} " not in everything]
+    random.Random(SEED).shuffle(kept)
+    return kept[:count]
+
+
 def evaluate(folder: Path, work: Path, count: int) -> dict[str, Any]:
     """Everything the model card states."""
     model = Model(folder)
     speakers = Speakers(work / "espeak-ng-data" if (work / "espeak-ng-data").exists() else None)
-    novel = test_texts(SEED, count)
-    random.Random(SEED).shuffle(novel)
+    trained_texts = corpus(work)[: SHARDS * SHARD_SIZE]
+    novel = unheard(test_texts(SEED, 2 * count), trained_texts, count)
     noise = np.random.default_rng(SEED)
     report: dict[str, Any] = {}
     for name, choose in VOICES.items():
@@ -199,9 +207,9 @@ def evaluate(folder: Path, work: Path, count: int) -> dict[str, Any]:
             "mu_law_8k_noise_20db": score(spoken, lambda w: model.transcribe(noisy(w, noise))),
         }
         print(name, json.dumps(report[name]), flush=True)
-    trained = [t for t in training_texts(SEED, 4 * count) if len(normalised(t).split()) > 2][:count]
+    trained = random.Random(SEED).sample([t for t in trained_texts if " " in t], count)
     spoken = speak_set(speakers, trained, _seen_voice, SEED + 1)
-    report["trained_grammar_training_voices"] = {
+    report["trained_sentences_training_voices"] = {
         "mu_law_8k": score(spoken, lambda w: model.transcribe(mu_law(w)))
     }
     report["no_speech_mu_law_8k"] = hallucinations(model, max(20, count // 6))

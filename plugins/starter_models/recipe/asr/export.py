@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ctranslate2.converters import TransformersConverter
+from ctranslate2.converters import TransformersConverter  # type: ignore[import-untyped]
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast, WhisperConfig, WhisperForConditionalGeneration
 
@@ -28,7 +28,10 @@ Weights = dict[str, torch.Tensor]
 
 def _attention(out: Weights, name: str, state: Weights, source: str, cross: bool) -> None:
     weight, bias = (
-        (torch.cat([state[f"{source}.q.{k}"], state[f"{source}.kv.{k}"]]) for k in ("weight", "bias"))
+        (
+            torch.cat([state[f"{source}.q.{k}"], state[f"{source}.kv.{k}"]])
+            for k in ("weight", "bias")
+        )
         if cross
         else (state[f"{source}.qkv.{k}"] for k in ("weight", "bias"))
     )
@@ -73,7 +76,7 @@ def whisper_weights(state: Weights, shape: Shape, positions: torch.Tensor) -> We
 
 
 def _config(shape: Shape, tokenizer: Tokenizer) -> WhisperConfig:
-    ids = {t: tokenizer.token_to_id(t) for t in bpe.SPECIALS}
+    ids = {t: bpe.token_id(tokenizer, t) for t in bpe.SPECIALS}
     return WhisperConfig(
         vocab_size=shape.vocabulary,
         num_mel_bins=shape.mels,
@@ -104,7 +107,8 @@ def whisper(checkpoint: Path, tokenizer: Tokenizer) -> WhisperForConditionalGene
     result = model.load_state_dict(weights, strict=False)
     if result.missing_keys or result.unexpected_keys:
         raise RuntimeError(f"the checkpoint does not fit Whisper: {result}")
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def export(checkpoint: Path, tokenizer_path: Path, target: Path) -> None:
@@ -119,7 +123,7 @@ def export(checkpoint: Path, tokenizer_path: Path, target: Path) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         whisper(checkpoint, tokenizer).save_pretrained(folder)
-        PreTrainedTokenizerFast(
+        PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_file=str(tokenizer_path), eos_token=bpe.EOT, bos_token=bpe.EOT
         ).save_pretrained(folder)
         (Path(folder) / "preprocessor_config.json").write_text(json.dumps(preprocessor))

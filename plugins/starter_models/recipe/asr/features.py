@@ -9,7 +9,7 @@ rate, line and noise can be drawn from it by interpolation each time it is used 
 from __future__ import annotations
 
 import numpy as np
-from faster_whisper.feature_extractor import FeatureExtractor
+from faster_whisper.feature_extractor import FeatureExtractor  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 SAMPLE_RATE = 16_000

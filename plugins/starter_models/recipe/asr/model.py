@@ -52,7 +52,8 @@ def _plain_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     if causal:
         length = scores.shape[-1]
         scores = scores + torch.full((length, length), -1e4, dtype=scores.dtype).triu(1)
-    return scores.softmax(-1, dtype=scores.dtype).to(v.dtype) @ v
+    mixed: Tensor = scores.softmax(-1, dtype=scores.dtype).to(v.dtype) @ v
+    return mixed
 
 
 class Attention(nn.Module):

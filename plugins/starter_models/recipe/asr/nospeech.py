@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import butter, sosfilt
+from scipy.signal import butter, sosfilt  # type: ignore[import-untyped]
 
 RATE = 16_000
 KINDS = ("silence", "noise", "tone", "keys", "ring", "music", "breath", "clicks", "hum")
@@ -97,7 +97,9 @@ def sound(kind: str, seconds: float, rng: _Rng) -> Array:
     t = _time(count)
     if kind == "silence":
         wave = np.zeros(count, np.float32)
-        return wave if rng.random() < 0.5 else (wave + rng.normal(0, 1e-4, count)).astype(np.float32)
+        return (
+            wave if rng.random() < 0.5 else (wave + rng.normal(0, 1e-4, count)).astype(np.float32)
+        )
     if kind == "noise":
         wave = _coloured(count, rng) * _envelope(count, rng, int(rng.integers(2, 12)), 0.1)
     elif kind == "tone":

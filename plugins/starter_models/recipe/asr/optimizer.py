@@ -25,7 +25,8 @@ def orthogonalised(matrix: Tensor, steps: int = 5) -> Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = _A * x + (_B * gram + _C * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    out: Tensor = (x.T if tall else x).to(matrix.dtype)
+    return out
 
 
 class Muon:
@@ -45,7 +46,8 @@ class Muon:
             buffer.lerp_(parameter.grad, 1 - self.momentum)
             update = parameter.grad.lerp(buffer, self.momentum)
             width = update.shape[1]
-            parts = update.split(width) if update.shape[0] in (2 * width, 3 * width) else (update,)
+            fused = update.shape[0] in (2 * width, 3 * width)
+            parts = torch.split(update, width) if fused else (update,)
             square = torch.cat([orthogonalised(part) for part in parts])
             scale = max(1.0, parts[0].shape[0] / width) ** 0.5
             parameter.mul_(1 - rate * decay).add_(square, alpha=-rate * scale)

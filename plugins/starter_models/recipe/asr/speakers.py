@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import espeakng_loader
+import espeakng_loader  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import resample_poly
+from scipy.signal import resample_poly  # type: ignore[import-untyped]
 
 SAMPLE_RATE = 16_000
 
@@ -195,7 +195,7 @@ class Flite:
 def _to_16k(samples: NDArray[np.int16], rate: int) -> NDArray[np.float32]:
     wave = samples.astype(np.float32) / 32768
     if rate == SAMPLE_RATE:
-        return wave
+        return np.asarray(wave, dtype=np.float32)
     divisor = int(np.gcd(rate, SAMPLE_RATE))
     out = resample_poly(wave, SAMPLE_RATE // divisor, rate // divisor)
     return np.asarray(out, dtype=np.float32)

@@ -45,6 +45,14 @@ def load(path: Path) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token. Raises KeyError where the tokenizer has none."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(token)
+    return int(found)
+
+
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Text token ids; like Whisper's transcripts, the text begins with a space."""
     return list(tokenizer.encode(" " + text).ids) if text else []

@@ -31,10 +31,10 @@ class Schedule:
 
     steps: int
     warm: int = 200
-    decay_from: float = 0.4  # share of the steps after which the rates fall to zero
-    muon: float = 0.02
-    adam: float = 2e-3
-    whisper_from: float = 0.8
+    decay_from: float = 0.38  # share of the steps after which the rates fall to zero
+    muon: float = 0.008
+    adam: float = 1e-3
+    whisper_from: float = 0.85
     whisper_every: int = 32
 
     def rate(self, step: int) -> float:
@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     """Train, continuing from the work folder's checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=5100)
     for name, default in (("width", 192), ("encoder_layers", 5), ("decoder_layers", 2)):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     args = parser.parse_args(argv)

@@ -33,10 +33,14 @@ def _tract(rng: random.Random) -> list[str]:
     for n in range(9):
         frequency = 100 * scale * rng.uniform(0.93, 1.07)
         height = min(140, max(25, rng.gauss(100, 12) + slope * n))
-        lines.append(f"formant {n} {frequency:.0f} {height:.0f} {width * rng.uniform(0.8, 1.3):.0f}")
+        lines.append(
+            f"formant {n} {frequency:.0f} {height:.0f} {width * rng.uniform(0.8, 1.3):.0f}"
+        )
     if rng.random() < 0.5:
         tone = " ".join(
-            f"{f} {rng.randint(60, 255)}" for f in (300, 600, 1200, 2000, 3600) if rng.random() < 0.7
+            f"{f} {rng.randint(60, 255)}"
+            for f in (300, 600, 1200, 2000, 3600)
+            if rng.random() < 0.7
         )
         if tone:
             lines.append(f"tone {tone}")
