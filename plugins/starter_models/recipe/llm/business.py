@@ -141,7 +141,7 @@ def _capital(text: str) -> str:
 
 
 def _price_lines(rng: random.Random, business: Business, currency: str) -> str:
-    count = rng.choice((0, 1, 2, 2, 3, 3, 3, 4, 5))
+    count = rng.choice((0, 1, 2, 2, 3, 3, 3, 4))
     chosen = rng.sample(business.trade.services, min(count, len(business.trade.services)))
     if rng.random() < 0.15 and chosen:
         chosen[-1] = words.made_up(rng).lower() + rng.choice((" test", " check", " treatment", ""))
@@ -211,20 +211,21 @@ def random_business(rng: random.Random) -> Business:
     currency = rng.choice(words.CURRENCIES)
     values = slots(rng, trade, currency)
     lines: list[str] = []
+    rich = rng.choice((0.35, 0.7, 1.0))  # short prompts make room for more answers
     if business.hours.text:
         business.facts["hours"] = business.hours.text
         lines.append(business.hours.text)
     wanted = [("address", topics.ADDRESS, 0.88)]
     wanted += [
-        (key, topic, {"parking": 0.6, "payment": 0.6}.get(key, 0.065))
+        (key, topic, {"parking": 0.6, "payment": 0.6}.get(key, 0.045))
         for key, topic in topics.EXTRA.items()
     ]
     for key, topic, share in wanted:
-        if rng.random() < share:
+        if rng.random() < share * rich:
             values |= {"num": words.number(rng, 2, 60), "lang": rng.choice(words.LANGUAGES)}
             business.facts[key] = tidy(expand(rng.choice(topic.facts), rng, values))
             lines.append(business.facts[key])
-    prices = _price_lines(rng, business, currency)
+    prices = _price_lines(rng, business, currency) if rng.random() < rich + 0.2 else ""
     if prices:
         business.facts["prices"] = prices
         lines.append(prices)
@@ -232,7 +233,7 @@ def random_business(rng: random.Random) -> Business:
     if services:
         business.facts["services"] = services
         lines.append(services)
-    for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
+    for _ in range(rng.choice((0, 0, 0, 1, 1)) if rich > 0.5 else 0):
         thing, line = _oddment(rng)
         if thing not in business.oddments:
             business.oddments[thing] = line

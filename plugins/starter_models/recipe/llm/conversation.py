@@ -338,5 +338,5 @@ def _tool(name: str, description: str, properties: dict[str, Any]) -> dict[str, 
 
 
 def random_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
-    """One conversation of 3 to 11 turns."""
-    return Conversation(rng, offered_tools(rng), test=test).run(rng.randint(3, 11))
+    """One conversation of 4 to 14 turns."""
+    return Conversation(rng, offered_tools(rng), test=test).run(rng.randint(4, 14))

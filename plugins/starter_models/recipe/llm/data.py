@@ -70,11 +70,11 @@ def dialogues(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[Batch]:
 def patterns(vocabulary: int, seed: int, tokens: int) -> Iterator[Batch]:
     """Endless batches of random tokens that come again: copying is all there is to learn.
 
-    Most rows go round in short circles, of 2 to 10 tokens at first and up to 40 in time; in the
+    Most rows go round in short circles, of 2 to 10 tokens at first and up to 30 in time; in the
     others, stretches come again out of order. A stretch is learned from its second time on.
     """
     rng = random.Random(seed)
-    length, made = 192, 0
+    length, made = 96, 0
     while True:
         rows = []
         for _ in range(tokens // length):
@@ -90,7 +90,7 @@ def _circles(
     ids: list[int] = []
     learn: list[bool] = []
     while len(ids) < length:
-        size = rng.randint(2, 10 if made < 1200 else 40)
+        size = rng.randint(2, 10 if made < 4000 else 30)
         circle = [rng.randrange(3, vocabulary) for _ in range(size)]
         rounds = rng.randint(3, 8)
         ids += circle * rounds
@@ -104,7 +104,7 @@ def _stretches(
     ids: list[int] = []
     learn: list[bool] = []
     stretches: list[list[int]] = []
-    longest = rng.choice((6, 12) if made < 1200 else (6, 12, 30))
+    longest = rng.choice((6, 12) if made < 4000 else (6, 12, 30))
     while len(ids) < length:
         if stretches and rng.random() < 0.6:
             stretch = rng.choice(stretches)

@@ -13,7 +13,7 @@ from recipe.grammar import choose, expand, tidy
 from recipe.llm import noise, replies, words
 from recipe.llm.business import Business, random_business
 
-_LEARNED = 0.8  # share of the agent's turns in the taught wording, which alone are trained
+_LEARNED = 0.9  # share of the agent's turns in the taught wording, which alone are trained
 
 
 @dataclass

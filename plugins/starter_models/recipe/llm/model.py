@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Shape:
-    """Sizes of the model; `context` in tokens."""
+    """Sizes of the model: `size` is of a head, `context` in tokens."""
 
     vocabulary: int = 2048
     width: int = 256
     layers: int = 4
     heads: int = 4
     inner: int = 512
+    size: int = 64
     context: int = 2048
     theta: float = 10000.0
     eps: float = 1e-5
@@ -49,8 +50,9 @@ class Block(nn.Module):
         width, inner = shape.width, shape.inner
         self.heads = shape.heads
         self.attn_norm = nn.RMSNorm(width, eps=shape.eps)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.out = nn.Linear(width, width, bias=False)
+        across = shape.heads * shape.size
+        self.qkv = nn.Linear(width, 3 * across, bias=False)
+        self.out = nn.Linear(across, width, bias=False)
         self.ffn_norm = nn.RMSNorm(width, eps=shape.eps)
         self.gate = nn.Linear(width, inner, bias=False)
         self.up = nn.Linear(width, inner, bias=False)
@@ -58,12 +60,12 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """One layer on (batch, length, width)."""
-        batch, length, width = x.shape
+        batch, length, _ = x.shape
         qkv = self.qkv(self.attn_norm(x)).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
-        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h))
 
@@ -81,7 +83,7 @@ class Llama(nn.Module):
         self.embed = nn.Embedding(shape.vocabulary, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
         self.norm = nn.RMSNorm(shape.width, eps=shape.eps)
-        cos, sin = rotary(shape.context, shape.width // shape.heads, shape.theta)
+        cos, sin = rotary(shape.context, shape.size, shape.theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         nn.init.normal_(self.embed.weight, std=0.02)

@@ -34,6 +34,8 @@ class Schedule:
     warm: int = 60
     muon: float = 0.005
     adam: float = 2e-3
+    copy_until: int = 300
+    aside: float = 0.2
 
     def rate(self, step: int) -> float:
         """Factor on both learning rates: warm-up, constant, then a straight line to zero."""
@@ -41,22 +43,29 @@ class Schedule:
 
     def pattern_share(self, step: int) -> float:
         """Share of steps that train copying alone: first nearly all, later a few, then none."""
-        if step < 400:
-            return 0.5
-        if step < 700:
-            return 0.2
+        if step < self.copy_until:
+            return 0.85
         return 0.02 if step < self.steps - self.decay else 0.0
 
 
-def loss_of(model: Llama, batch: Batch) -> tuple[Tensor, float]:
-    """Mean cross entropy over the learned tokens, and the share of them that were right."""
+def loss_of(model: Llama, batch: Batch, aside: float = 0.0) -> tuple[Tensor, float]:
+    """Mean cross entropy over the learned tokens, and the share of them that were right.
+
+    All other tokens, which are given at run time, count `aside` as much: predicting them teaches
+    what the words are.
+    """
+    targets = batch.ids[:, 1:]
+    wanted = batch.learn[:, 1:]
+    kept = targets != bpe.END if aside else wanted
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model(batch.ids[:, :-1])
-        wanted = batch.learn[:, 1:]
-        logits = model.logits(hidden[wanted])
-    targets = batch.ids[:, 1:][wanted]
-    loss = F.cross_entropy(logits.float(), targets)
-    right = float((logits.argmax(-1) == targets).float().mean())
+        logits = model.logits(hidden[kept])
+    targets, wanted = targets[kept], wanted[kept]
+    losses = F.cross_entropy(logits.float(), targets, reduction="none")
+    loss = losses[wanted].mean()
+    if aside:
+        loss = loss + aside * losses[~wanted].mean()
+    right = float((logits.argmax(-1) == targets)[wanted].float().mean())
     return loss, right
 
 
@@ -94,8 +103,9 @@ class Trainer:
         if self.path.exists():
             state = torch.load(self.path, weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.adam.load_state_dict(state["adam"])
-            self.muon.restore(state["muon"])
+            if state["adam"] is not None:
+                self.adam.load_state_dict(state["adam"])
+                self.muon.restore(state["muon"])
             self.step = state["step"]
 
     def run(self) -> None:
@@ -109,7 +119,7 @@ class Trainer:
         while self.step < plan.steps:
             kind = "copy" if choice.random() < plan.pattern_share(self.step) else "talk"
             batch = next(copying if kind == "copy" else talk)
-            loss, right = loss_of(self.model, batch)
+            loss, right = loss_of(self.model, batch, plan.aside if kind == "talk" else 0.0)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], 1.0)
             rate = plan.rate(self.step)
@@ -140,11 +150,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Train in a work folder, from its checkpoint where there is one."""
     parser = argparse.ArgumentParser(prog="recipe.llm.train", description=main.__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--decay", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=12000)
+    parser.add_argument("--decay", type=int, default=4000)
+    parser.add_argument("--copy-until", type=int, default=600)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    trainer = Trainer(options.work, Shape(), Schedule(options.steps, options.decay))
+    plan = Schedule(options.steps, options.decay, copy_until=options.copy_until)
+    shape = Shape()
+    if (options.work / "checkpoint.pt").exists():
+        shape = Shape(**torch.load(options.work / "checkpoint.pt", weights_only=True)["shape"])
+    trainer = Trainer(options.work, shape, plan)
     trainer.restore()
     trainer.run()
 
