@@ -9,4 +9,7 @@ ASR: dict[str, str] = {
     "vocabulary.json": "93ad2d99f078ec860f7ea16f84cbafd44997812b022307da5361ab16987899f6",
 }
 
-LLM: dict[str, str] = {}
+LLM: dict[str, str] = {
+    "starter.gguf": "d681de2b20f86e646c5db91022493a6df971718a107dbbca97aac9244aec58a1",
+    "starter.gguf.sha256": "aed9b097876f3bea0548905f88d59f83bf3acf2dc4a38fac772daea8adb02e85",
+}
