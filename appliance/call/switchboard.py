@@ -300,7 +300,9 @@ class Switchboard:
         try:
             uri = await archive.put(call_id, recording)
         except Exception as error:
-            _log.error("recording not stored", call_id=call_id, error=str(error), kept=str(recording))
+            _log.error(
+                "recording not stored", call_id=call_id, error=str(error), kept=str(recording)
+            )
             return
         self._store.end_call(call_id, cause=call.cause, ended_at=ended, recording_path=uri)
 

@@ -75,7 +75,7 @@ class Workers:
                 continue
             try:
                 found = self._model.recognize([job.utterance for job in running])
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the waiting calls must learn it
+            except BaseException as error:
                 for job in running:
                     job.result.set_exception(error)
             else:
