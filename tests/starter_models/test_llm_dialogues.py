@@ -5,6 +5,7 @@ import json
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
@@ -116,14 +117,15 @@ def test_phrases_expand_choices_and_optional_parts() -> None:
 def test_the_chat_template_writes_what_training_wrote() -> None:
     formatter = Jinja2ChatFormatter(TEMPLATE, "<|im_end|>", "")
     for dialogue in DIALOGUES[:60]:
-        messages = [{"role": "system", "content": dialogue.system}]
+        messages: list[Any] = [{"role": "system", "content": dialogue.system}]
         for message in dialogue.messages:
             entry: dict[str, object] = {"role": message.role, "content": message.text}
             if message.call:
                 function = {"name": message.call[0], "arguments": message.call[1]}
                 entry["tool_calls"] = [{"id": "1", "type": "function", "function": function}]
-            messages.append(entry)  # type: ignore[arg-type]
-        prompt = formatter(messages=messages, tools=dialogue.tools).prompt
+            messages.append(entry)
+        tools: list[Any] = dialogue.tools
+        prompt = formatter(messages=messages, tools=tools).prompt
         trained = "".join(text for text, _ in rendered(dialogue))
         assert prompt == trained + "<|im_start|>assistant\n"
 

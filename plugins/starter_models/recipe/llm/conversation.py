@@ -253,11 +253,15 @@ class Conversation(Writer):
         )
         self.over = True
 
-    def run(self, turns: int) -> Dialogue:
-        """Up to so many turns of the caller, then mostly a goodbye."""
+    def run(self, turns: int, idle: dict[str, int] | None = None) -> Dialogue:
+        """Up to so many turns of the caller, then mostly a goodbye.
+
+        `idle` changes how often a caller does what, outside a booking.
+        """
         rng = self.rng
+        at_rest = _IDLE | (idle or {})
         for _ in range(turns):
-            table = _IN_BOOKING if self.booking else _IDLE
+            table = _IN_BOOKING if self.booking else at_rest
             name = rng.choices(list(table), list(table.values()))[0]
             if name == "change" and not (
                 self._complete() or (self.booking and (self.day or self.clock))

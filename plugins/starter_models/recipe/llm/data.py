@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -50,21 +50,28 @@ def _stacked(rows: list[tuple[list[int], list[bool]]]) -> Batch:
 
 
 def dialogues(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[Batch]:
-    """Endless batches of about so many tokens."""
+    """Endless batches of random dialogues, of about so many tokens."""
+    return batches(random_dialogue, tokenizer, seed, tokens)
+
+
+def batches(
+    make: Callable[[random.Random], Dialogue], tokenizer: Tokenizer, seed: int, tokens: int
+) -> Iterator[Batch]:
+    """Endless batches of the dialogues that `make` makes, of about so many tokens."""
     rng = random.Random(seed)
     while True:
-        pool = [encoded(random_dialogue(rng), tokenizer) for _ in range(_POOL)]
+        pool = [encoded(make(rng), tokenizer) for _ in range(_POOL)]
         pool.sort(key=lambda row: len(row[0]))
-        batches: list[Batch] = []
+        full: list[Batch] = []
         rows: list[tuple[list[int], list[bool]]] = []
         for row in pool:
             if rows and len(row[0]) * (len(rows) + 1) > tokens:
-                batches.append(_stacked(rows))
+                full.append(_stacked(rows))
                 rows = []
             rows.append(row)
-        batches.append(_stacked(rows))
-        rng.shuffle(batches)
-        yield from batches
+        full.append(_stacked(rows))
+        rng.shuffle(full)
+        yield from full
 
 
 def patterns(vocabulary: int, seed: int, tokens: int) -> Iterator[Batch]:

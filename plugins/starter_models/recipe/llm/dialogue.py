@@ -42,14 +42,22 @@ class Writer:
     Args:
         rng: all chance.
         test: draw the caller's sentences from held-out templates (True) or the others (False).
+        business: whom the agent works for; by default a random one.
+        greeting: the agent's first words; by default random ones.
     """
 
     def __init__(
-        self, rng: random.Random, tools: list[dict[str, Any]], *, test: bool = False
+        self,
+        rng: random.Random,
+        tools: list[dict[str, Any]],
+        *,
+        test: bool = False,
+        business: Business | None = None,
+        greeting: str = "",
     ) -> None:
         self.rng = rng
         self.test = test
-        self.business: Business = random_business(rng)
+        self.business = business or random_business(rng)
         self.dialogue = Dialogue(self.business.prompt, tools)
         self.names = {tool["function"]["name"] for tool in tools}
         self.day: str | None = None
@@ -59,7 +67,7 @@ class Writer:
         self.refused = ""  # the agent's last question after a refusal, while it is open
         self.answered = False
         self.last = expand(choose(replies.GREETINGS, rng), rng, {"n": self.business.name})
-        self.last = tidy(self.last)
+        self.last = greeting or tidy(self.last)
         self.cut = ""  # what the agent was saying when the caller broke in
         self.over = False
         self._say(self.last, learn=False)
