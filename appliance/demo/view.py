@@ -85,14 +85,18 @@ class LiveCall:
         Args:
             wire_ms: the caller's measurement for each of its turns, in order.
         """
-        table = Table(
-            title="Latency by turn, ms: from the caller's last sound to the agent's first"
+        title = "Latency by turn, ms: from the caller's last sound to the agent's first"
+        caption = (
+            "wait: end-of-turn silence, hear: recognizer beyond it, think: first words, "
+            "cut: first clause, speak: synthesis, play: to the wire; "
+            "box: all of these, wire: measured at the caller"
         )
-        for column in ("turn", "caller said"):
-            table.add_column(column)
-        stages = ("end of turn", "recognizer", "model", "first clause", "speech", "playout")
-        for column in (*stages, "in the box", "at the caller's wire"):
-            table.add_column(column, justify="right")
+        table = Table(title=title, caption=caption)
+        table.add_column("", justify="right")
+        table.add_column("caller said", no_wrap=True, max_width=16)
+        stages = ("wait", "hear", "think", "cut", "speak", "play")
+        for column in (*stages, "box", "wire"):
+            table.add_column(column, justify="right", no_wrap=True)
         for index, (turn, text) in enumerate(self.turns.items()):
             measured = self.latencies.get(turn)
             wire = wire_ms[index] if index < len(wire_ms) else None
