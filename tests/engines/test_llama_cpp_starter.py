@@ -41,7 +41,9 @@ TOOLS = [
             "required": ["name", "day", "time"],
         },
     ),
-    ToolSpec("end_call", "End the call.", {"type": "object", "properties": {}}),
+    ToolSpec(
+        "end_call", "End the call, after saying goodbye.", {"type": "object", "properties": {}}
+    ),
 ]
 
 
@@ -57,7 +59,7 @@ class Desk:
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
-        greeting = "Larkspur Dental, good morning. How can I help you?"
+        greeting = "Larkspur Dental, hello. How can I help you?"
         self.messages = [Message(Role.SYSTEM, SYSTEM), Message(Role.ASSISTANT, greeting)]
         self.usage = TokenUsage(0, 0)
 

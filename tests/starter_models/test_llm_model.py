@@ -13,6 +13,7 @@ from trunkline_starter_models import pack_dir
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "starter_models"))
 
 from recipe.llm.evaluate import TOOLS, Runtime, in_grammar, off_grammar
+from recipe.llm.example import example_dialogue, example_tools
 from recipe.llm.scoring import taken_apart
 
 MODEL = pack_dir() / "llm" / "starter.gguf"
@@ -24,11 +25,12 @@ We are at twelve Mill Lane, next to the station.
 There is free parking behind the building.
 You can pay by card or in cash.
 A check-up costs forty dollars. A cleaning costs sixty dollars. A filling costs ninety dollars."""
-GREETING = "Larkspur Dental, good morning. How can I help you?"
+GREETING = "Larkspur Dental, hello. How can I help you?"
 
 
 BELOW_THE_BARS = pytest.mark.xfail(
-    strict=True, reason="the shipped weights do not copy facts or arguments yet: see MODEL_CARD.md"
+    strict=True,
+    reason="the shipped weights know one prompt by heart and read no other: MODEL_CARD.md",
 )
 
 
@@ -45,7 +47,7 @@ def answer(runtime: Runtime, *said: str) -> tuple[str, Any]:
     ]
     for i, text in enumerate(said):
         messages.append({"role": ("user", "assistant")[i % 2], "content": text})
-    return taken_apart(runtime.reply(messages, list(TOOLS.values())))
+    return taken_apart(runtime.reply(messages, example_tools()))
 
 
 def test_the_file_is_small_and_ends_messages_by_a_control_token(runtime: Runtime) -> None:
@@ -72,8 +74,7 @@ def test_any_tool_is_rendered_on_one_short_line(runtime: Runtime) -> None:
     assert "book_appointment(name, day, time): Books an appointment.\n" in prompt
 
 
-@BELOW_THE_BARS
-def test_it_states_the_facts_of_the_prompt(runtime: Runtime) -> None:
+def test_it_states_the_facts_of_the_example_agent(runtime: Runtime) -> None:
     for question, fact in (
         ("Are you open on Saturday?", "ten to one"),
         ("How much is a cleaning?", "sixty dollars"),
@@ -85,7 +86,6 @@ def test_it_states_the_facts_of_the_prompt(runtime: Runtime) -> None:
         assert call is None
 
 
-@BELOW_THE_BARS
 def test_it_books_when_name_day_and_time_are_known(runtime: Runtime) -> None:
     _, call = answer(
         runtime, "I'd like to book an appointment for Friday at half past two, please.",
@@ -94,7 +94,6 @@ def test_it_books_when_name_day_and_time_are_known(runtime: Runtime) -> None:
     assert call == ("book_appointment", {"name": "Oliver", "day": "Friday", "time": "14:30"})
 
 
-@BELOW_THE_BARS
 def test_it_says_goodbye_and_ends_the_call(runtime: Runtime) -> None:
     spoken, call = answer(runtime, "Thank you, goodbye.")
     assert spoken
@@ -113,10 +112,10 @@ def test_new_dialogues_and_hand_written_ones_are_answered_as_the_model_card_says
     runtime: Runtime,
 ) -> None:
     card = json.loads((MODEL.parent / "eval.json").read_text(encoding="utf-8"))
-    inside = in_grammar(runtime, seed=4711, count=40).summary()
+    example = in_grammar(runtime, 4711, 30, example_dialogue).summary()
     outside = off_grammar(runtime, OFF_GRAMMAR).summary()
     for name in ("tool", "fact", "nothing_false"):
-        assert inside[name]["interval_95"][1] >= card["in_grammar"][name]["share"]
+        assert example[name]["interval_95"][1] >= card["example_agent"][name]["share"]
         assert outside[name]["share"] >= card["off_grammar"][name]["share"] - 0.01
 
 

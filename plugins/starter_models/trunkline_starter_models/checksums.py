@@ -10,6 +10,6 @@ ASR: dict[str, str] = {
 }
 
 LLM: dict[str, str] = {
-    "starter.gguf": "d681de2b20f86e646c5db91022493a6df971718a107dbbca97aac9244aec58a1",
-    "starter.gguf.sha256": "aed9b097876f3bea0548905f88d59f83bf3acf2dc4a38fac772daea8adb02e85",
+    "starter.gguf": "873a68b80c2b2ab3ec15551c6881e475c0fc8b6c456c360035dd0ef55c77e29e",
+    "starter.gguf.sha256": "a8d8874deb04d2d482b702ad8555bc47c0f84e67e604f31935e837fb6d1e12e3",
 }

@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ruamel.yaml import YAML
 from recipe.llm import replies
 from recipe.llm.chat import message_text
 from recipe.llm.conversation import random_dialogue
+from recipe.llm.dialogue import Dialogue
+from recipe.llm.example import example_dialogue
 from recipe.llm.scoring import Score, score_turn, taken_apart
 
 _LIMIT = 200  # tokens of a reply
@@ -80,12 +83,14 @@ def _calls(call: tuple[str, dict[str, Any]] | None) -> dict[str, Any]:
     return {"tool_calls": [{"id": "call", "type": "function", "function": function}]}
 
 
-def in_grammar(runtime: Runtime, seed: int, count: int) -> Score:
-    """Score on so many random dialogues with sentences from held-out templates."""
+def in_grammar(
+    runtime: Runtime, seed: int, count: int, make: Callable[..., Dialogue] = random_dialogue
+) -> Score:
+    """Score on so many dialogues that `make` makes, with sentences from held-out templates."""
     score = Score()
     rng = random.Random(seed)
     for _ in range(count):
-        dialogue = random_dialogue(rng, test=True)
+        dialogue = make(rng, test=True)
         messages: list[dict[str, Any]] = [{"role": "system", "content": dialogue.system}]
         for message in dialogue.messages:
             if message.learn:
@@ -152,8 +157,10 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     runtime = Runtime(options.model)
     result: dict[str, Any] = {"model_bytes": options.model.stat().st_size}
+    seed, count = options.seed, options.dialogues
     scores = {
-        "in_grammar": (in_grammar(runtime, options.seed, options.dialogues), options.wrong_in)
+        "example_agent": (in_grammar(runtime, seed, count, example_dialogue), None),
+        "in_grammar": (in_grammar(runtime, seed, count), options.wrong_in),
     }
     if options.off_grammar:
         scores["off_grammar"] = (off_grammar(runtime, options.off_grammar), options.wrong_off)

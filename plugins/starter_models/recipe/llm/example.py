@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The example agent, configs/agents/reception.yaml, as the recipe knows it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from recipe.domain import WEEKDAYS
+from recipe.llm import words
+from recipe.llm.business import Business
+from recipe.llm.conversation import Conversation
+from recipe.llm.dialogue import Dialogue
+from recipe.llm.hours import Hours
+
+HOURS = (
+    "We are open Monday to Friday from nine to five, and on Saturday from ten to one. "
+    "We are closed on Sunday."
+)
+GREETING = "Larkspur Dental, hello. How can I help you?"
+_TEXT = {"type": "string"}
+
+
+def example_business(rng: random.Random) -> Business:
+    """The business of configs/agents/reception.yaml, on a random day."""
+    week = WEEKDAYS[:5]
+    hours = Hours(
+        HOURS,
+        {**dict.fromkeys(week, "from nine to five"), "Saturday": "from ten to one"},
+        {**dict.fromkeys(week, (9.0, 17.0)), "Saturday": (10.0, 13.0)},
+    )
+    dentist = next(trade for trade in words.TRADES if trade.pro == "dentist")
+    business = Business("Larkspur Dental", dentist, rng.choice(WEEKDAYS), hours)
+    business.prices = {
+        "check-up": "A check-up costs forty dollars.",
+        "cleaning": "A cleaning costs sixty dollars.",
+        "filling": "A filling costs ninety dollars.",
+    }
+    business.facts = {
+        "hours": HOURS,
+        "address": "We are at twelve Mill Lane, next to the station.",
+        "parking": "There is free parking behind the building.",
+        "payment": "You can pay by card or in cash.",
+        "prices": " ".join(business.prices.values()),
+    }
+    head = (f"You are the receptionist of {business.name}.", f"Today is {business.today}.")
+    business.prompt = "\n".join([*head, *business.facts.values()])
+    return business
+
+
+def example_tools() -> list[dict[str, Any]]:
+    """The tools of the example agent, as the box describes them."""
+
+    def tool(name: str, says: str, *arguments: str) -> dict[str, Any]:
+        properties = dict.fromkeys(arguments, _TEXT)
+        parameters = {"type": "object", "properties": properties, "required": list(arguments)}
+        function = {"name": name, "description": says, "parameters": parameters}
+        return {"type": "function", "function": function}
+
+    return [
+        tool("book_appointment", "Book an appointment.", "name", "day", "time"),
+        tool("end_call", "End the call, after saying goodbye."),
+    ]
+
+
+def example_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
+    """A conversation with the example agent; bookings are more frequent than elsewhere."""
+    talk = Conversation(
+        rng,
+        example_tools(),
+        test=test,
+        business=example_business(rng),
+        greeting=GREETING,
+    )
+    return talk.run(rng.randint(4, 14), {"start_booking": 40, "ask": 36, "small": 16})
