@@ -95,7 +95,10 @@ def test_it_books_when_name_day_and_time_are_known(runtime: Runtime) -> None:
 
 
 def test_it_says_goodbye_and_ends_the_call(runtime: Runtime) -> None:
-    spoken, call = answer(runtime, "Thank you, goodbye.")
+    spoken, call = answer(
+        runtime, "Where are you?", "We are at twelve Mill Lane, next to the station.",
+        "That's all, thank you. Goodbye.",
+    )  # fmt: skip
     assert spoken
     assert call == ("end_call", {})
 
