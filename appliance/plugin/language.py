@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeAlias
 
@@ -76,6 +76,43 @@ class LlmCapabilities:
     local: bool = True
 
 
+class ReplyPace:
+    """How urgently a running reply is wanted. The call changes it while the reply is being written; a
+    scheduler reads it from any thread. A provider that knows no urgency ignores it.
+
+    Attributes:
+        committed: False while the caller's turn is not over yet, and the reply may come to nothing.
+        unplayed_s: seconds of speech of this reply that were made and not heard yet; 0 before the first.
+    """
+
+    __slots__ = ("_watchers", "committed", "unplayed_s")
+
+    def __init__(self, *, committed: bool = True) -> None:
+        self.committed = committed
+        self.unplayed_s = 0.0
+        self._watchers: list[Callable[[], None]] = []
+
+    def commit(self) -> None:
+        """The turn is over: the reply is wanted."""
+        if not self.committed:
+            self.committed = True
+            self._tell()
+
+    def played(self, unplayed_s: float) -> None:
+        """Note how much speech lies ahead of the caller, in seconds."""
+        self.unplayed_s = unplayed_s
+        self._tell()
+
+    def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call `changed` after each change, in the changer's thread; return what ends that."""
+        self._watchers.append(changed)
+        return lambda: self._watchers.remove(changed)
+
+    def _tell(self) -> None:
+        for changed in tuple(self._watchers):
+            changed()
+
+
 @dataclass(frozen=True, slots=True)
 class LlmRequest:
     """One reply wanted.
@@ -87,6 +124,7 @@ class LlmRequest:
         temperature: 0 is greedy.
         seed: for repeatable sampling, where the provider can.
         call_id: for logs and for keeping a call's cache warm.
+        pace: how urgent the reply is, as it goes on; None is a reply wanted at full speed.
     """
 
     messages: Sequence[Message]
@@ -95,6 +133,7 @@ class LlmRequest:
     temperature: float = 0.0
     seed: int | None = None
     call_id: str = ""
+    pace: ReplyPace | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
