@@ -27,11 +27,12 @@ doctor *ARGS:
 test *ARGS: peers
     @python -m pytest {{ARGS}}
 
-# Install what the tests call over SIP, and build pjsua2, unless that was done before
+# Install what the tests call over SIP, Asterisk among it, and build pjsua2, unless that was done before
 [private]
 peers:
     @tests/peers.sh
     @python plugins/sip/build_pjsua2.py
+    @python -m tests.telephony.asterisk_lab >/dev/null
 
 # Check style and the direction of dependencies
 lint:

@@ -14,6 +14,7 @@ from typing import Any
 from recipe.llm.dialogue import Dialogue, Message
 
 DESCRIPTION_LIMIT = 80  # characters of a tool's description that the model is shown
+ARGUMENTS = '"arguments": '
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 TEMPLATE = (

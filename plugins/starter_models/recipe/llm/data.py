@@ -6,47 +6,57 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from recipe.llm import tokenizer as bpe
-from recipe.llm.chat import rendered
+from recipe.llm.chat import ARGUMENTS, rendered
 from recipe.llm.conversation import random_dialogue
 from recipe.llm.dialogue import Dialogue
 
 LONGEST = 1024
 _POOL = 96  # dialogues sorted by length at a time
+_ARGUMENT, _ASIDE = 4.0, 0.1  # weights of tokens; an answer's is 1
+
+Row: TypeAlias = tuple[list[int], list[float]]
 
 
 @dataclass
 class Batch:
-    """Token ids (rows, length) and which of them are to be predicted, same shape."""
+    """Token ids (rows, length) and how much the prediction of each counts, same shape."""
 
     ids: Tensor
-    learn: Tensor
+    weight: Tensor
 
 
-def encoded(dialogue: Dialogue, tokenizer: Tokenizer) -> tuple[list[int], list[bool]]:
-    """The dialogue's tokens, and which of them the model is to learn."""
+def encoded(dialogue: Dialogue, tokenizer: Tokenizer) -> Row:
+    """The dialogue's tokens, and how much each counts: answers fully, the arguments of a call more.
+
+    What is given at run time counts a little: predicting it teaches what the words are.
+    """
     ids: list[int] = []
-    learn: list[bool] = []
+    weights: list[float] = []
     for text, wanted in rendered(dialogue):
-        piece = tokenizer.encode(text, add_special_tokens=False).ids
-        ids += piece
-        learn += [wanted] * len(piece)
-    return ids[:LONGEST], learn[:LONGEST]
+        piece = tokenizer.encode(text, add_special_tokens=False)
+        ids += piece.ids
+        called = text.find(ARGUMENTS) if wanted else -1
+        for _, end in piece.offsets:
+            argument = called >= 0 and end > called + len(ARGUMENTS)
+            weights.append(_ARGUMENT if argument else float(wanted) or _ASIDE)
+    return ids[:LONGEST], weights[:LONGEST]
 
 
-def _stacked(rows: list[tuple[list[int], list[bool]]]) -> Batch:
+def _stacked(rows: list[Row]) -> Batch:
     length = max(len(ids) for ids, _ in rows)
     ids = torch.full((len(rows), length), bpe.END)
-    learn = torch.zeros((len(rows), length), dtype=torch.bool)
-    for i, (row, wanted) in enumerate(rows):
+    weight = torch.zeros((len(rows), length))
+    for i, (row, weights) in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
-        learn[i, : len(row)] = torch.tensor(wanted)
-    return Batch(ids, learn)
+        weight[i, : len(row)] = torch.tensor(weights)
+    return Batch(ids, weight)
 
 
 def dialogues(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[Batch]:
@@ -63,7 +73,7 @@ def batches(
         pool = [encoded(make(rng), tokenizer) for _ in range(_POOL)]
         pool.sort(key=lambda row: len(row[0]))
         full: list[Batch] = []
-        rows: list[tuple[list[int], list[bool]]] = []
+        rows: list[Row] = []
         for row in pool:
             if rows and len(row[0]) * (len(rows) + 1) > tokens:
                 full.append(_stacked(rows))
@@ -77,48 +87,42 @@ def batches(
 def patterns(vocabulary: int, seed: int, tokens: int) -> Iterator[Batch]:
     """Endless batches of random tokens that come again: copying is all there is to learn.
 
-    Most rows go round in short circles, of 2 to 10 tokens at first and up to 30 in time; in the
-    others, stretches come again out of order. A stretch is learned from its second time on.
+    Half of the rows repeat one stretch, which grows from 4 to 6 tokens up to 64; in the others, stretches
+    of several lengths come again out of order, so that only what they hold tells what follows. The rows are
+    96 tokens long at first and up to 768 later. A stretch counts from its second time on.
     """
     rng = random.Random(seed)
-    length, made = 96, 0
+    made = 0
     while True:
+        length = 96 if made < 300 else rng.choice((96, 192, 384, 768))
+        longest = min(64, 6 + made // 10)
         rows = []
         for _ in range(tokens // length):
-            circle = rng.random() < 0.7
-            rows.append((_circles if circle else _stretches)(rng, vocabulary, length, made))
-            made += 1
+            if rng.random() < max(0.5, 1 - made / 600):
+                rows.append(_circle(rng, vocabulary, length, rng.randint(4, longest)))
+            else:
+                rows.append(_stretches(rng, vocabulary, length, max(6, longest // 2)))
+        made += 1
         yield _stacked(rows)
 
 
-def _circles(
-    rng: random.Random, vocabulary: int, length: int, made: int
-) -> tuple[list[int], list[bool]]:
-    ids: list[int] = []
-    learn: list[bool] = []
-    while len(ids) < length:
-        size = rng.randint(2, 10 if made < 4000 else 30)
-        circle = [rng.randrange(3, vocabulary) for _ in range(size)]
-        rounds = rng.randint(3, 8)
-        ids += circle * rounds
-        learn += [False] * (size + 1) + [True] * (size * (rounds - 1) - 1)
-    return ids[:length], learn[:length]
+def _circle(rng: random.Random, vocabulary: int, length: int, size: int) -> Row:
+    circle = [rng.randrange(3, vocabulary) for _ in range(size)]
+    ids = (circle * (length // size + 1))[:length]
+    return ids, [float(i > size) for i in range(length)]
 
 
-def _stretches(
-    rng: random.Random, vocabulary: int, length: int, made: int
-) -> tuple[list[int], list[bool]]:
+def _stretches(rng: random.Random, vocabulary: int, length: int, longest: int) -> Row:
     ids: list[int] = []
-    learn: list[bool] = []
+    weights: list[float] = []
     stretches: list[list[int]] = []
-    longest = rng.choice((6, 12) if made < 4000 else (6, 12, 30))
     while len(ids) < length:
         if stretches and rng.random() < 0.6:
             stretch = rng.choice(stretches)
-            learn += [False] + [True] * (len(stretch) - 1)
+            weights += [0.0] + [1.0] * (len(stretch) - 1)
         else:
             stretch = [rng.randrange(3, vocabulary) for _ in range(rng.randint(3, longest))]
             stretches.append(stretch)
-            learn += [False] * len(stretch)
+            weights += [0.0] * len(stretch)
         ids += stretch
-    return ids[:length], learn[:length]
+    return ids[:length], weights[:length]

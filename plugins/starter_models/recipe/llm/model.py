@@ -18,7 +18,7 @@ class Shape:
     width: int = 256
     layers: int = 4
     heads: int = 4
-    inner: int = 512
+    inner: int = 640
     size: int = 64
     context: int = 2048
     theta: float = 10000.0

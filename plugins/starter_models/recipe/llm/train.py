@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train the language model: seeded, scheduled by steps, resumable, one thread."""
+"""Train the language model: seeded, scheduled by steps, resumable."""
 
 from __future__ import annotations
 
@@ -15,72 +15,75 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from recipe.asr.optimizer import Muon
 from recipe.llm import tokenizer as bpe
-from recipe.llm.data import Batch, dialogues, patterns
+from recipe.llm.conversation import random_dialogue
+from recipe.llm.data import Batch, batches, patterns
+from recipe.llm.dialogue import Dialogue
+from recipe.llm.example import example_dialogue
 from recipe.llm.model import Llama, Shape
 
 SEED = 11
 _EVERY = 100  # steps between checkpoints
+_EXAMPLE = 0.06  # share of dialogues with the example agent
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Everything that depends on the step."""
+    """Everything that depends on the step.
 
-    steps: int
-    decay: int  # the last so many steps, in which the rates fall to zero
+    Dialogues first, for the words; then patterns alone, until copying is learned, which dialogues by
+    themselves teach too slowly; then dialogues with some patterns, so that it is kept; last dialogues alone.
+    """
+
+    steps: int = 11000
+    decay: int = 3500  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 60
-    muon: float = 0.005
-    adam: float = 2e-3
-    copy_until: int = 300
-    aside: float = 0.2
+    peak: float = 2e-3
+    words_until: int = 1200
+    copy_until: int = 2400
 
     def rate(self, step: int) -> float:
-        """Factor on both learning rates: warm-up, constant, then a straight line to zero."""
-        return max(0.005, min(1.0, (step + 1) / self.warm, (self.steps - step) / self.decay))
+        """Learning rate: warm-up, constant, then a straight line to nearly zero."""
+        return self.peak * max(
+            0.005, min(1.0, (step + 1) / self.warm, (self.steps - step) / self.decay)
+        )
 
     def pattern_share(self, step: int) -> float:
-        """Share of steps that train copying alone: first nearly all, later a few, then none."""
+        """Share of steps that train copying alone."""
+        if step < self.words_until:
+            return 0.0
         if step < self.copy_until:
-            return 0.85
-        return 0.02 if step < self.steps - self.decay else 0.0
+            return 1.0
+        return 0.1 if step < self.steps - self.decay else 0.0
 
 
-def loss_of(model: Llama, batch: Batch, aside: float = 0.0) -> tuple[Tensor, float]:
-    """Mean cross entropy over the learned tokens, and the share of them that were right.
+def any_dialogue(rng: random.Random) -> Dialogue:
+    """A dialogue of a random business, or now and then of the example agent."""
+    return example_dialogue(rng) if rng.random() < _EXAMPLE else random_dialogue(rng)
 
-    All other tokens, which are given at run time, count `aside` as much: predicting them teaches
-    what the words are.
-    """
-    targets = batch.ids[:, 1:]
-    wanted = batch.learn[:, 1:]
-    kept = targets != bpe.END if aside else wanted
+
+def loss_of(model: Llama, batch: Batch) -> tuple[Tensor, float]:
+    """Weighted mean cross entropy, and the share of the tokens of full weight that were right."""
+    targets, weight = batch.ids[:, 1:].flatten(), batch.weight[:, 1:].flatten()
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model(batch.ids[:, :-1])
-        logits = model.logits(hidden[kept])
-    targets, wanted = targets[kept], wanted[kept]
-    losses = F.cross_entropy(logits.float(), targets, reduction="none")
-    loss = losses[wanted].mean()
-    if aside:
-        loss = loss + aside * losses[~wanted].mean()
-    right = float((logits.argmax(-1) == targets)[wanted].float().mean())
-    return loss, right
+        logits = model.logits(model(batch.ids[:, :-1]).flatten(0, 1))
+        losses = F.cross_entropy(logits, targets, reduction="none").float()
+    right = (logits.argmax(-1) == targets)[weight >= 1].float().mean()
+    return (losses * weight).sum() / weight.sum(), float(right)
 
 
 class Trainer:
-    """Model, optimizers and data streams, as a checkpoint holds them."""
+    """Model, optimizer and data streams, as a checkpoint holds them."""
 
     def __init__(self, work: Path, shape: Shape, schedule: Schedule) -> None:
         torch.manual_seed(SEED)
         self.work, self.schedule = work, schedule
         self.tokenizer = bpe.load_or_train(work / "tokenizer.json", SEED)
         self.model = Llama(shape)
-        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
-        rest = [p for n, p in self.model.named_parameters() if p.ndim == 1 or "embed" in n]
-        self.muon = Muon(matrices)
-        self.adam = torch.optim.AdamW(rest, lr=schedule.adam, betas=(0.9, 0.98), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), betas=(0.9, 0.97), weight_decay=0.05, fused=True
+        )
         self.step = 0
 
     @property
@@ -91,8 +94,8 @@ class Trainer:
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
         state: dict[str, Any] = {
-            "step": self.step, "model": self.model.state_dict(), "adam": self.adam.state_dict(),
-            "muon": self.muon.state(), "shape": self.model.shape.as_dict(),
+            "step": self.step, "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "shape": self.model.shape.as_dict(),
         }  # fmt: skip
         part = self.path.with_suffix(".part")
         torch.save(state, part)
@@ -103,31 +106,27 @@ class Trainer:
         if self.path.exists():
             state = torch.load(self.path, weights_only=True)
             self.model.load_state_dict(state["model"])
-            if state["adam"] is not None:
-                self.adam.load_state_dict(state["adam"])
-                self.muon.restore(state["muon"])
+            self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
 
     def run(self) -> None:
         """Train to the end of the schedule. After a resumption the data go on, never repeat."""
         plan = self.schedule
         choice = random.Random(SEED + self.step)
-        talk = dialogues(self.tokenizer, 1000 * SEED + self.step, plan.tokens)
+        talk = batches(any_dialogue, self.tokenizer, 1000 * SEED + self.step, plan.tokens)
         copying = patterns(self.model.shape.vocabulary, 2000 * SEED + self.step, plan.tokens)
         began, seen = time.monotonic(), 0
         scores: dict[str, list[float]] = {"talk": [], "copy": []}
         while self.step < plan.steps:
             kind = "copy" if choice.random() < plan.pattern_share(self.step) else "talk"
             batch = next(copying if kind == "copy" else talk)
-            loss, right = loss_of(self.model, batch, plan.aside if kind == "talk" else 0.0)
+            loss, right = loss_of(self.model, batch)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.adam.param_groups[0]["params"], 1.0)
-            rate = plan.rate(self.step)
-            for group in self.adam.param_groups:
-                group["lr"] = plan.adam * rate
-            self.adam.step()
-            self.muon.step(plan.muon * rate, decay=0.01)
-            self.model.zero_grad(set_to_none=True)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            for group in self.optimizer.param_groups:
+                group["lr"] = plan.rate(self.step)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
             self.step += 1
             seen += batch.ids.numel()
             scores[kind] += [loss.item(), right]
@@ -148,18 +147,20 @@ class Trainer:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train in a work folder, from its checkpoint where there is one."""
+    plain = Schedule()
     parser = argparse.ArgumentParser(prog="recipe.llm.train", description=main.__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int, default=12000)
-    parser.add_argument("--decay", type=int, default=4000)
-    parser.add_argument("--copy-until", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=plain.steps)
+    parser.add_argument("--decay", type=int, default=plain.decay)
+    parser.add_argument("--words-until", type=int, default=plain.words_until)
+    parser.add_argument("--copy-until", type=int, default=plain.copy_until)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    plan = Schedule(options.steps, options.decay, copy_until=options.copy_until)
-    shape = Shape()
-    if (options.work / "checkpoint.pt").exists():
-        shape = Shape(**torch.load(options.work / "checkpoint.pt", weights_only=True)["shape"])
-    trainer = Trainer(options.work, shape, plan)
+    torch.set_num_threads(options.threads)
+    plan = Schedule(
+        options.steps, options.decay, words_until=options.words_until, copy_until=options.copy_until
+    )
+    trainer = Trainer(options.work, Shape(), plan)
     trainer.restore()
     trainer.run()
 
