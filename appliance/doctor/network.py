@@ -139,6 +139,25 @@ def _local_address(peer: str) -> str | None:
         return str(probe.getsockname()[0])
 
 
+def callers(line: SipLine) -> Finding:
+    """Whether only the configured trunks may call, or anybody who reaches the port."""
+    trunks = line.trunks()
+    if trunks:
+        return ok("callers", f"only the trunks {', '.join(sorted(trunks))} may call")
+    if _is_address(line.bind) and ipaddress.ip_address(line.bind).is_loopback:
+        return ok("callers", f"no trunk is configured; {line.bind} is this machine alone")
+    what = f"no trunk is configured: the box takes calls from anybody who reaches {line.bind}"
+    return warn("callers", what, f"name your PBX in [transport.{line.name}.trunks.NAME]")
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def peers(line: SipLine) -> Iterator[tuple[str, str, int, str]]:
     """Yield (trunk, host, port, protocol) of every PBX that the line talks to."""
     for name, trunk in line.trunks().items():

@@ -60,6 +60,7 @@ async def box_findings(config: BoxConfig, manager: PluginManager) -> AsyncIterat
 def _network(line: SipLine) -> tuple[list[Finding], bool]:
     findings, free = network.sip_ports(line)
     findings.append(network.rtp_ports(line))
+    findings.append(network.callers(line))
     peers = list(dict.fromkeys(network.peers(line)))
     outside = next((host for _, host, _, _ in peers if network.is_public(host)), None)
     findings += network.nat(line, outside)

@@ -33,6 +33,14 @@ def line(**settings: Any) -> SipLine:
     return SipLine("pbx", {**defaults, **settings})
 
 
+def test_a_line_without_a_trunk_that_others_can_reach_is_warned_about() -> None:
+    found = network.callers(line(bind="0.0.0.0"))
+    assert found.status is Status.WARN
+    assert "[transport.pbx.trunks.NAME]" in found.remedy
+    assert network.callers(line(bind="127.0.0.1")).status is Status.OK
+    assert "only the trunks office" in network.callers(line(trunks={"office": {}})).what
+
+
 # -- the machine -----------------------------------------------------------------------------
 
 
