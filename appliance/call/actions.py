@@ -43,10 +43,13 @@ class JudgeTurn:
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Ask the model."""
+    """Ask the model. Without `committed` it is a draft: its speech comes by `Prepare`, and what it
+    used counts as spoken only after `Commit`.
+    """
 
     gen: int
     request: LlmRequest
+    committed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,28 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """Synthesize a clause of a draft after all its clauses before, and hold it back."""
+
+    gen: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The draft is the answer: what is prepared of it plays from now on."""
+
+    gen: int
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """The draft is not wanted: cancel its generation and forget its speech. None of it was heard."""
+
+    gen: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopSpeaking:
     """Drop all speech now; report what was heard by `PlaybackStopped`."""
 
@@ -100,6 +125,9 @@ Action: TypeAlias = (
     | CancelGenerate
     | RunTool
     | Speak
+    | Prepare
+    | Commit
+    | Discard
     | StopSpeaking
     | Duck
     | HangUp

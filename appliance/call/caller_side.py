@@ -8,6 +8,7 @@ from collections.abc import Callable
 from appliance.call import actions as act
 from appliance.call import inputs as inp
 from appliance.call.core import Core
+from appliance.call.end_of_turn import EndOfTurn, TurnView, strategy
 from appliance.call.parts import CallerTurn
 from appliance.plugin import TurnContext
 
@@ -18,15 +19,29 @@ class CallerSide:
     Args:
         core: shared ground.
         decide: called when a turn is over and its words are known.
+        words: called when its words are known and its end is still being waited for.
+        more: called when the caller speaks on in a turn that seemed to be over.
         failed: called when a turn's words cannot be had.
     """
 
     def __init__(
-        self, core: Core, decide: Callable[[CallerTurn], None], failed: Callable[[], None]
+        self,
+        core: Core,
+        *,
+        decide: Callable[[CallerTurn], None],
+        words: Callable[[CallerTurn], None],
+        more: Callable[[], None],
+        failed: Callable[[], None],
     ) -> None:
+        script = core.script
         self._core = core
         self._decide = decide
+        self._words = words
+        self._more = more
         self._failed = failed
+        self._strategy: EndOfTurn = script.end_of_turn or strategy(
+            core.timing, detector=script.judge_turns
+        )
         self._count = 0
         self.turn: CallerTurn | None = None
 
@@ -37,6 +52,7 @@ class CallerSide:
         if turn is not None:
             turn.speaking, turn.final, turn.over = True, None, False
             core.clear("end_of_turn", "recognize")
+            self._more()
             return
         self._count += 1
         self.turn = CallerTurn(self._count, value.onset_ms)
@@ -49,9 +65,9 @@ class CallerSide:
         if turn is None or not turn.speaking:
             return
         turn.speaking, turn.silent_since_ms, turn.final = False, value.since_ms, None
-        turn.flush += 1
+        turn.flush, turn.probability = turn.flush + 1, None
         self._core.do(act.FlushRecognition(turn.id, turn.flush))
-        self._core.set("end_of_turn", value.since_ms + self._core.timing.end_of_turn_ms)
+        self._wait(turn)
 
     def interim(self, value: inp.InterimTranscript) -> None:
         """Keep the newest interim words, in case no final ones come."""
@@ -66,7 +82,10 @@ class CallerSide:
         turn.final = value.text.strip()
         if turn.over:
             self._decide(turn)
-        elif self._core.script.judge_turns and turn.final:
+            return
+        self._wait(turn)
+        self._words(turn)
+        if self._core.script.judge_turns and turn.final:
             context = TurnContext(
                 text=turn.final,
                 silence_s=(self._core.now - turn.silent_since_ms) / 1000,
@@ -77,11 +96,11 @@ class CallerSide:
             self._core.do(act.JudgeTurn(turn.id, turn.flush, context))
 
     def judged(self, value: inp.TurnJudged) -> None:
-        """Give an unfinished sentence more time."""
+        """Take the turn detector's opinion: an unfinished sentence gets more time."""
         turn = self._silent_turn(value.turn, value.flush)
-        if turn is not None and value.probability < 0.5 and not turn.over:
-            wait = self._core.timing.unsure_end_of_turn_ms
-            self._core.set("end_of_turn", turn.silent_since_ms + wait)
+        if turn is not None and not turn.over:
+            turn.probability = value.probability
+            self._wait(turn)
 
     def recognition_failed(self, value: inp.RecognitionFailed) -> None:
         """Give the turn up."""
@@ -105,7 +124,7 @@ class CallerSide:
         turn = self.turn
         if turn is not None and turn.over:
             message = "no final transcript in time"
-            self._core.record("error", stage="recognition", message=message)
+            self._core.record("error", stage="recognition", message=message, late=True)
             turn.final = turn.interim.strip()
             self._decide(turn)
 
@@ -120,6 +139,17 @@ class CallerSide:
             self._core.do(act.CloseRecognition(self.turn.id))
             self.turn = None
         self._core.clear("end_of_turn", "recognize", "barge_in")
+
+    def _wait(self, turn: CallerTurn) -> None:
+        view = TurnView(
+            silence_ms=self._core.now - turn.silent_since_ms,
+            speech_ms=turn.speech_ms,
+            text=turn.final,
+            interim=turn.interim,
+            probability=turn.probability,
+            agent_text=self._core.dialogue.last_assistant(),
+        )
+        self._core.set("end_of_turn", turn.silent_since_ms + self._strategy.wait_ms(view))
 
     def _silent_turn(self, turn_id: int, flush: int) -> CallerTurn | None:
         turn = self.turn

@@ -12,6 +12,36 @@ _ABBREVIATION = re.compile(
 )
 
 
+class Echo:
+    """Takes out of a repeated answer what was said already, so that it goes on where it broke off.
+
+    A repetition that turns out to be worded otherwise is given whole.
+
+    Args:
+        said: what was said; white space does not matter.
+    """
+
+    def __init__(self, said: str) -> None:
+        self._said = "".join(said.split())
+        self._matched = 0
+        self._held = ""
+
+    def push(self, piece: str) -> str:
+        """Add a piece; return what of all pieces so far is to be said now."""
+        for index, char in enumerate(piece):
+            if self._matched == len(self._said):
+                self._held = ""
+                return piece[index:]
+            if char.isspace():
+                continue
+            if char != self._said[self._matched]:
+                said, self._held, self._said, self._matched = self._held, "", "", 0
+                return said + piece
+            self._matched += 1
+        self._held += piece
+        return ""
+
+
 class ClauseSplitter:
     """Collects text pieces and gives whole clauses.
 

@@ -9,6 +9,7 @@ from typing import Any
 from appliance.call.actions import Action
 from appliance.call.agent import Agent
 from appliance.call.dialogue import Dialogue
+from appliance.call.end_of_turn import EndOfTurn
 from appliance.call.log import EventLog
 from appliance.call.states import TRANSITIONS, State
 from appliance.plugin import ToolSpec
@@ -25,6 +26,8 @@ class Script:
     tools: tuple[ToolSpec, ...] = ()
     judge_turns: bool = False
     """A turn detector is configured: ask it."""
+    end_of_turn: EndOfTurn | None = None
+    """Decides how long a silence is waited out; None: what the agent's settings ask for."""
 
 
 class Core:
@@ -34,6 +37,7 @@ class Core:
         now: media time of the input being handled, in ms. Never goes back.
         deadlines: media time of each named deadline that is set.
         actions: what the input being handled asks the shell to do, in order.
+        load: how busy the box is, as an `appliance.call.admission.Level`.
     """
 
     def __init__(self, script: Script, log: EventLog) -> None:
@@ -43,6 +47,7 @@ class Core:
         self.dialogue = Dialogue(script.system)
         self.state = State.IDLE
         self.now = 0
+        self.load = 0
         self.actions: list[Action] = []
         self.deadlines: dict[str, int] = {}
 

@@ -31,18 +31,15 @@ class Dialogue:
         """Return the system message and the newest `limit` entries, never beginning inside a tool
         exchange (a tool result without its call confuses every model).
         """
-        entries = self._entries[-limit:]
-        while entries and entries[0].message.role is Role.TOOL:
-            entries = entries[1:]
-        return (self._system, *(entry.message for entry in entries))
+        return self._view(self._entries, limit)
+
+    def messages_with(self, text: str, limit: int) -> tuple[Message, ...]:
+        """Return what `messages` will return once the caller's `text` is added; nothing is added."""
+        return self._view(self._with_user(text), limit)
 
     def add_user(self, text: str) -> None:
         """Add the caller's words; they join the previous entry when nothing was said in between."""
-        last = self._entries[-1].message if self._entries else None
-        if last is not None and last.role is Role.USER:
-            self._entries[-1] = _Entry(replace(last, content=f"{last.content} {text}"))
-            return
-        self._entries.append(_Entry(Message(Role.USER, text)))
+        self._entries = self._with_user(text)
 
     def add_assistant(self, gen: int, text: str, tool_calls: tuple[ToolCall, ...] = ()) -> None:
         """Add what generation `gen` said and called."""
@@ -71,3 +68,28 @@ class Dialogue:
             if entry.message.role is Role.ASSISTANT and entry.message.content:
                 return entry.message.content
         return ""
+
+    def _with_user(self, text: str) -> list[_Entry]:
+        last = self._entries[-1].message if self._entries else None
+        if last is not None and last.role is Role.USER:
+            joined = replace(last, content=f"{last.content} {text}")
+            return [*self._entries[:-1], _Entry(joined)]
+        return [*self._entries, _Entry(Message(Role.USER, text))]
+
+    def _view(self, entries: list[_Entry], limit: int) -> tuple[Message, ...]:
+        shown = [entry.message for entry in entries[-limit:]]
+        while shown and shown[0].role is Role.TOOL:
+            shown = shown[1:]
+        merged: list[Message] = []
+        for message in shown:
+            if merged and _are_one(merged[-1], message):
+                content = f"{merged[-1].content} {message.content}".strip()
+                merged[-1] = replace(message, content=content)
+            else:
+                merged.append(message)
+        return (self._system, *merged)
+
+
+def _are_one(first: Message, second: Message) -> bool:
+    """Two assistant messages in a row are one answer: many chat templates refuse to take them apart."""
+    return first.role is second.role is Role.ASSISTANT and not first.tool_calls

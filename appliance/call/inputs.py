@@ -177,6 +177,14 @@ class HoldChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadChanged:
+    """How busy the box is: see `appliance.call.admission.Level`."""
+
+    kind: ClassVar[str] = "load"
+    level: int
+
+
+@dataclass(frozen=True, slots=True)
 class LegEnded:
     """The leg is gone."""
 
@@ -210,6 +218,7 @@ Input: TypeAlias = (
     | SpeechFailed
     | DtmfPressed
     | HoldChanged
+    | LoadChanged
     | LegEnded
     | Timer
 )

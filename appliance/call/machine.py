@@ -14,6 +14,7 @@ from typing import Any
 
 from appliance.call import actions as act
 from appliance.call import inputs as inp
+from appliance.call.admission import Level
 from appliance.call.agent_side import AgentSide
 from appliance.call.caller_side import CallerSide
 from appliance.call.core import Core, Script
@@ -43,7 +44,13 @@ class CallMachine:
 
     def __init__(self, script: Script, log: EventLog) -> None:
         self._core = Core(script, log)
-        self._caller = CallerSide(self._core, self._decide, self._fail)
+        self._caller = CallerSide(
+            self._core,
+            decide=self._decide,
+            words=self._words_are_known,
+            more=lambda: self._agent.withdraw("more speech"),
+            failed=self._fail,
+        )
         self._agent = AgentSide(self._core, self._answer_was_heard, self._fail)
         self._phrases = script.agent.phrases
         self._limits = script.agent.limits
@@ -72,6 +79,7 @@ class CallMachine:
             inp.SpeechFailed: self._speech_failed,
             inp.DtmfPressed: _logged_only,
             inp.HoldChanged: self._hold_changed,
+            inp.LoadChanged: self._load_changed,
             inp.LegEnded: self._leg_ended,
             inp.Timer: _logged_only,
         }
@@ -154,6 +162,16 @@ class CallMachine:
             self._core.do(act.Duck(0.0))
         self._caller.speech_stopped(value)
 
+    def _words_are_known(self, turn: CallerTurn) -> None:
+        """The caller is silent and may have finished: prepare the answer."""
+        core, text = self._core, turn.final or ""
+        possible = core.timing.speculation and core.load < Level.LEAN
+        listening = self.state is State.LISTENING and self._agent.reply is None
+        history_is_whole = self._stopping is None and not (self._cut and self._cut.tools_running)
+        is_answered = text and not (self._cut is not None and self._is_backchannel(text))
+        if possible and listening and history_is_whole and is_answered and not self._closing:
+            self._agent.speculate(turn)
+
     def _decide(self, turn: CallerTurn) -> None:
         """The turn is over and its words are known: answer it, or let it pass."""
         text = turn.final or ""
@@ -168,6 +186,7 @@ class CallMachine:
             return  # what was heard and called must be in the history before these words
         self._caller.drop()
         if not text or (self._cut is not None and self._is_backchannel(text)):
+            self._agent.withdraw("no words")
             self._nothing_said(turn, text)
             return
         self._cut, self._cut_rest, self._prompts = None, "", 0
@@ -269,15 +288,17 @@ class CallMachine:
         reply = self._agent.take()
         if reply is not None and reply.calls and not reply.tools_running:
             self._agent.remember(reply)
+        elif reply is not None and not reply.canned:
+            self._agent.remember_handed(reply)
         give_up = self._failures >= self._limits.failures
         phrase = self._phrases.giving_up if give_up else self._phrases.apology
-        self._agent.say(phrase, hang_up=give_up)
+        self._agent.say(phrase, hang_up=give_up, after=reply)
 
     def _reply_is_late(self) -> None:
         reply = self._agent.reply
         if reply is None:
             return
-        self._core.record("error", stage="reply", message="no answer in time")
+        self._core.record("error", stage="reply", message="no answer in time", late=True)
         if reply.generated:  # what hangs is the synthesizer or a tool: words cannot help
             self._agent.take()
             self._core.do(act.StopSpeaking())
@@ -287,10 +308,13 @@ class CallMachine:
 
     def _speech_failed(self, value: inp.SpeechFailed) -> None:
         reply = self._agent.reply
+        if self._agent.draft_failed(value.gen):
+            return
         if reply is None or not self._agent.concerns(value.gen):
             return
         self._failures += 1
-        self._agent.take()
+        self._interrupt()
+        self._cut, self._cut_rest = None, ""
         if reply.canned or self._failures >= self._limits.failures:
             self._hang_up()
         else:
@@ -317,7 +341,7 @@ class CallMachine:
     def _hold_changed(self, value: inp.HoldChanged) -> None:
         if value.held and self.state not in {State.HELD, State.IDLE}:
             self._interrupt()
-            self._caller.drop()
+            self._drop_turn()
             self._core.clear("silence")
             self._core.go(State.HELD)
         elif not value.held and self.state is State.HELD:
@@ -327,9 +351,16 @@ class CallMachine:
             else:
                 self._listen()
 
+    def _load_changed(self, value: inp.LoadChanged) -> None:
+        self._core.load = value.level
+
+    def _drop_turn(self) -> None:
+        self._agent.withdraw("turn dropped")
+        self._caller.drop()
+
     def _hang_up(self) -> None:
         self._closing = True
-        self._caller.drop()
+        self._drop_turn()
         self._core.deadlines = {"hang_up": self._core.now + HANG_UP_GRACE_MS}
         self._core.do(act.HangUp())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from appliance.call.clauses import ClauseSplitter
+from appliance.call.clauses import ClauseSplitter, Echo
 from appliance.call.inputs import ToolFinished
 from appliance.plugin import ToolCall
 
@@ -22,6 +22,8 @@ class CallerTurn:
     final: str | None = None
     """Text of the newest flush, None while the recognizer works on it."""
     interim: str = ""
+    probability: float | None = None
+    """The turn detector's opinion of the newest flush."""
     over: bool = False
     """The end-of-turn decision fell; only the text is still awaited."""
     due_ms: int = 0
@@ -44,6 +46,8 @@ class Reply:
     hang_up: bool = False
     splitter: ClauseSplitter = field(default_factory=ClauseSplitter)
     texts: dict[int, str] = field(default_factory=dict)
+    clauses: dict[int, list[str]] = field(default_factory=dict)
+    """What each generation handed to the synthesizer."""
     calls: dict[str, ToolCall] = field(default_factory=dict)
     """Tool calls of the current generation."""
     results: dict[str, ToolFinished] = field(default_factory=dict)
@@ -57,6 +61,14 @@ class Reply:
     audible: bool = False
     idle: bool = True
     """All speech asked for so far is on the wire."""
+    retries: int = 0
+    """How often the model broke off in mid-answer and was asked again."""
+    echo: Echo | None = None
+    """Holds back what a repeated generation says again."""
+    max_tokens: int = 0
+    """A bound so tight that the answer may end in mid-sentence; 0 when there is none."""
+    drafted_ms: int | None = None
+    """It was begun before the turn was committed: when."""
     first_text_ms: int | None = None
     first_clause_ms: int | None = None
 
@@ -68,6 +80,10 @@ class Reply:
     def text(self) -> str:
         """Return all that this answer says."""
         return " ".join(" ".join(self.texts.values()).split())
+
+    def handed(self, gen: int) -> str:
+        """Return what a generation handed to the synthesizer."""
+        return " ".join(self.clauses.get(gen, ()))
 
 
 @dataclass(frozen=True, slots=True)

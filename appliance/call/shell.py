@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import structlog
@@ -27,6 +27,7 @@ from appliance.call.segmenter import Segmenter
 from appliance.call.speaker import Speaker
 from appliance.call.states import State
 from appliance.call.toolbox import ToolBox
+from appliance.call.usage import UsageBook, UsageSink
 from appliance.engines.chain import LanguageModelChain, SpeechToTextChain, TextToSpeechChain
 from appliance.plugin import (
     FRAME_MS,
@@ -40,6 +41,7 @@ from appliance.plugin import (
     LlmRequest,
     MediaFrame,
     Pcm,
+    ReplyPace,
     SttRequest,
     TextDelta,
     TokenUsage,
@@ -55,11 +57,8 @@ RING_FRAMES = 50
 """Caller audio kept for the pre-roll: 1 s."""
 
 
-class UsageSink(Protocol):
-    """Receives what a call used, as integers."""
-
-    def __call__(self, provider: str, kind: str, unit: str, quantity: int) -> None:
-        """Note `quantity` of `unit` (`seconds`, `tokens`, `characters`)."""
+PACE_TICKS = 5
+"""How often a running reply is told how much of it is unplayed: every 100 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +105,7 @@ class CallSession:
         self._engines = engines
         self._toolbox = toolbox
         self._usage = usage
+        self._book = UsageBook(usage)
         self._recording = recording
         self._clock = clock
         self._machine = CallMachine(script, log)
@@ -123,12 +123,12 @@ class CallSession:
             TtsRequest(script.call_id, agent.voice.name, agent.language, agent.voice.speed),
             feed=self._feed,
             start=self._start,
-            used=lambda name, n: usage(name, "text_to_speech", "characters", n),
+            used=lambda gen, name, n: self._book.note(gen, name, "text_to_speech", "characters", n),
             clock=clock,
         )
         self._recognition: Recognition | None = None
         self._recognizing: asyncio.Task[None] | None = None
-        self._generation: asyncio.Task[None] | None = None
+        self._generations: dict[int, tuple[asyncio.Task[None], ReplyPace]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = asyncio.Event()
         self._broken = False
@@ -153,6 +153,7 @@ class CallSession:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._book.close()
         if self._hanging_up is not None:
             await asyncio.gather(self._hanging_up, return_exceptions=True)
         if self._recording is not None:
@@ -162,6 +163,10 @@ class CallSession:
         """A fault makes going on impossible: end the call."""
         self._broken = True
         self._ended.set()
+
+    def load_changed(self, level: int) -> None:
+        """Tell the core how busy the box is (an `appliance.call.admission.Level`)."""
+        self._feed(inp.LoadChanged(level))
 
     def leg_event(self, event: LegEvent) -> None:
         """Tell the core what happened to the leg."""
@@ -211,6 +216,11 @@ class CallSession:
         if deadline is not None and deadline <= self.now_ms():
             self._feed(inp.Timer())
         self._speaker.tick()
+        if self._generations and self._ticks % PACE_TICKS == 0:
+            unplayed = self._speaker.unplayed_s()
+            for _, pace in self._generations.values():
+                if pace.unplayed_s != unplayed:
+                    pace.played(unplayed)
 
     def now_ms(self) -> int:
         """Return the call's media time: frames heard, plus the time since the last of them."""
@@ -236,15 +246,25 @@ class CallSession:
                 self._close_recognition()
             case act.JudgeTurn(turn, flush, context):
                 self._start(self._judge(turn, flush, context))
-            case act.Generate(gen, request):
-                self._generation = self._start(self._generate(gen, request))
-            case act.CancelGenerate():
-                if self._generation is not None:
-                    self._generation.cancel()
+            case act.Generate(gen, request, committed):
+                self._begin_generation(gen, request, committed=committed)
+            case act.CancelGenerate(gen):
+                self._cancel_generation(gen)
             case act.RunTool(gen, id_, name, arguments):
                 self._start(self._run_tool(gen, ToolCall(id_, name, arguments)))
             case act.Speak(gen, text):
                 self._speaker.say(gen, text)
+            case act.Prepare(gen, text):
+                self._speaker.prepare(gen, text)
+            case act.Commit(gen):
+                self._book.commit(gen)
+                self._speaker.release()
+                if gen in self._generations:
+                    self._generations[gen][1].commit()
+            case act.Discard(gen):
+                self._cancel_generation(gen)
+                self._book.discard(gen)
+                self._speaker.discard()
             case act.StopSpeaking():
                 self._feed(inp.PlaybackStopped(self._speaker.stop()))
             case act.Duck(gain_db):
@@ -296,8 +316,20 @@ class CallSession:
             return
         self._feed(inp.TurnJudged(turn, flush, probability))
 
+    def _begin_generation(self, gen: int, request: LlmRequest, *, committed: bool) -> None:
+        pace = ReplyPace(committed=committed)
+        if not committed:
+            self._book.draft(gen)
+        task = self._start(self._generate(gen, replace(request, pace=pace)))
+        self._generations[gen] = task, pace
+        task.add_done_callback(lambda _: self._generations.pop(gen, None))
+
+    def _cancel_generation(self, gen: int) -> None:
+        if gen in self._generations:
+            self._generations.pop(gen)[0].cancel()
+
     async def _generate(self, gen: int, request: LlmRequest) -> None:
-        provider = ""
+        provider, pieces = "", 0
 
         def used(name: str) -> None:
             nonlocal provider
@@ -306,6 +338,7 @@ class CallSession:
         tokens = TokenUsage(0, 0)
         try:
             async for delta in self._engines.language_model.reply(request, used):
+                pieces += not isinstance(delta, TokenUsage)
                 match delta:
                     case TextDelta(text):
                         self._feed(inp.ReplyText(gen, text))
@@ -317,9 +350,10 @@ class CallSession:
         except Exception as error:
             self._feed(inp.ReplyFailed(gen, str(error)))
         finally:
-            if provider:
-                self._usage(provider, "prompt", "tokens", tokens.prompt)
-                self._usage(provider, "completion", "tokens", tokens.completion)
+            if provider:  # one that was stopped has not counted: each piece is a token at least
+                self._book.note(gen, provider, "prompt", "tokens", tokens.prompt)
+                completion = tokens.completion or pieces
+                self._book.note(gen, provider, "completion", "tokens", completion)
 
     async def _run_tool(self, gen: int, call: ToolCall) -> None:
         began = self._clock()

@@ -22,6 +22,9 @@ ENOUGH_SAMPLES = 4 * SAMPLE_RATE
 """With 4 s of speech in hand nothing more is synthesized: an interruption would waste it, and a long
 answer would fill the memory."""
 
+HELD_SAMPLES = 2 * SAMPLE_RATE
+"""Of an answer that may come to nothing, 2 s are enough to go on with."""
+
 AHEAD_SAMPLES = 3 * FRAME_SAMPLES
 """How much speech may wait at the transport: 60 ms, all that an interruption must take back there."""
 
@@ -35,7 +38,7 @@ class Speaker:
         request: voice, language and speed.
         feed: tells the core.
         start: starts a task that ends with the call.
-        used: told provider and characters of each clause.
+        used: told generation, provider and characters of each clause.
         clock: seconds, monotonic.
     """
 
@@ -47,7 +50,7 @@ class Speaker:
         *,
         feed: Callable[[inp.Input], None],
         start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
-        used: Callable[[str, int], None],
+        used: Callable[[int, str, int], None],
         clock: Callable[[], float],
     ) -> None:
         self._leg = leg
@@ -64,13 +67,37 @@ class Speaker:
         self._gen = 0
         self._first_gen = 0
         self._idle = True
+        self._held = False
         self._asked_at = 0.0
         self._first_audio_ms: dict[int, int] = {}
 
     @property
     def speaking(self) -> bool:
-        """Whether there is speech that has not reached the wire."""
-        return not self._idle
+        """Whether there is speech for the wire that has not reached it."""
+        return not self._idle and not self._held
+
+    def unplayed_s(self) -> float:
+        """Return how much speech is made and not heard yet, in seconds."""
+        return (self._playout.queued() + self._leg.queued()) / SAMPLE_RATE
+
+    def prepare(self, gen: int, text: str) -> None:
+        """Synthesize a clause, and hold it and all that follows until `release`."""
+        if self._idle:
+            self._held = True
+        self.say(gen, text)
+
+    def release(self) -> None:
+        """Let what is held play, from this tick on."""
+        self._held = False
+        self._hungry.set()
+
+    def discard(self) -> None:
+        """Forget what is held; none of it was heard."""
+        if not self._held:
+            return
+        self._stop_synthesis()
+        self._playout.drop()
+        self._held, self._idle = False, True
 
     def say(self, gen: int, text: str) -> None:
         """Speak a clause after all that were asked for before."""
@@ -86,13 +113,10 @@ class Speaker:
 
     def stop(self) -> tuple[tuple[int, str], ...]:
         """Drop all speech; return the words of each generation that reached the wire."""
-        self._clauses.clear()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._stop_synthesis()
         self._playout.drop(discarded=self._leg.drop())
         self._playout.set_gain(0.0)
-        self._idle = True
+        self._held, self._idle = False, True
         return self._playout.heard(since=self._first_gen)
 
     def duck(self, gain_db: float) -> None:
@@ -101,6 +125,8 @@ class Speaker:
 
     def tick(self) -> None:
         """Top up the transport's queue; tell of speech that began or ran out on the wire."""
+        if self._held:
+            return
         self._top_up()
         if self._idle:
             return
@@ -114,7 +140,18 @@ class Speaker:
             self._idle = True
             self._feed(inp.PlaybackIdle(self._gen))
 
+    def _stop_synthesis(self) -> None:
+        self._clauses.clear()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _enough(self) -> bool:
+        return self._playout.queued() >= (HELD_SAMPLES if self._held else ENOUGH_SAMPLES)
+
     def _top_up(self) -> None:
+        if self._held:
+            return
         while (room := AHEAD_SAMPLES - self._leg.queued()) > 0:
             pcm = self._playout.take(min(room, FRAME_SAMPLES))
             if not len(pcm):
@@ -123,22 +160,31 @@ class Speaker:
 
     async def _synthesize(self) -> None:
         while self._clauses:
-            if self._playout.queued() >= ENOUGH_SAMPLES:
+            while self._enough():
                 self._hungry.clear()
                 await self._hungry.wait()
             gen, text = self._clauses.popleft()
             try:
-                await self._speak(gen, text)
+                rest = await self._speak(gen, text)
+                if rest:
+                    await self._speak(gen, rest, last=True)
             except Exception as error:
                 self._clauses.clear()
+                self._task = None  # what is said instead needs a task of its own
                 self._feed(inp.SpeechFailed(gen, str(error)))
+                return
 
-    async def _speak(self, gen: int, text: str) -> None:
+    async def _speak(self, gen: int, text: str, *, last: bool = False) -> str:
+        """Speak a clause. Return what is left of it when the synthesizer broke off within.
+
+        Raises:
+            ProviderError: no synthesizer could begin it, or it broke off at the `last` attempt.
+        """
         resampler: Resampler | None = None
         speech: Speech | None = None
         try:
             async for rate, chunk in self._chain.speak(
-                text, self._request, lambda name: self._used(name, len(text))
+                text, self._request, lambda name: self._used(gen, name, len(text))
             ):
                 if resampler is None or speech is None:
                     resampler = Resampler(rate, SAMPLE_RATE)
@@ -149,6 +195,15 @@ class Speaker:
                 self._top_up()
             if resampler is not None and speech is not None:
                 speech.add(resampler.flush())
+        except Exception:
+            if speech is None:
+                raise
+            left = text[speech.chars_heard(speech.taken) :].strip()
+            speech.drop()
+            if last:
+                raise
+            return left
         finally:
-            if speech is not None:
+            if speech is not None and not speech.dropped:
                 speech.close()
+        return ""

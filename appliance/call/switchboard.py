@@ -15,10 +15,12 @@ import numpy as np
 import structlog
 
 from appliance.audio.recorder import RecordingWriter, StereoRecorder
+from appliance.call.admission import Admission, Level
 from appliance.call.agent import Agent
 from appliance.call.core import Script
 from appliance.call.log import Event, EventLog
 from appliance.call.shell import CallEngines, CallSession
+from appliance.call.timing import TurnTaking
 from appliance.call.toolbox import ToolBox
 from appliance.logs import call_context
 from appliance.plugin import (
@@ -35,6 +37,11 @@ _log = structlog.get_logger(__name__)
 
 RETRY_AFTER_S = 30
 """What a refused caller's exchange is told: when it is worth to try again."""
+
+LOAD_EVERY_S = 1.0
+"""How often the load is looked at when no answer is measured."""
+
+USUAL_SILENCE_MS = TurnTaking().end_of_turn_ms
 
 
 class Desk(Protocol):
@@ -73,6 +80,7 @@ class Switchboard:
         vad: scores all calls in one batch.
         store: keeps them.
         max_calls: calls at a time; more are refused.
+        admission: decides by measured latency what the box takes on; None: by the default target.
         recordings: the writer and the folder, or None for no recordings.
         archive: takes finished recordings; without one they stay where they were written.
         notify: tells the plugins' observers.
@@ -89,6 +97,7 @@ class Switchboard:
         *,
         max_calls: int,
         max_call_s: int = 86_400,
+        admission: Admission | None = None,
         recordings: tuple[RecordingWriter, Path] | None = None,
         archive: RecordingStore | None = None,
         notify: Callable[..., None] = lambda *_, **__: None,
@@ -111,7 +120,11 @@ class Switchboard:
         self._by_id: dict[str, _Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self.admission = admission or Admission()
+        self._level = self.admission.level
+        self._load_due = 0.0
         self.refused = 0
+        self.refused_for_load = 0
 
     @property
     def active(self) -> int:
@@ -148,8 +161,18 @@ class Switchboard:
         elif len(self._calls) >= self._max_calls:
             _log.warning("call refused: all lines are busy", leg=leg.info.id, calls=self.active)
             self._refuse(leg, 486, "all lines are busy", RETRY_AFTER_S)
+        elif self.admission.update(self._clock()) is Level.FULL:
+            self.refused_for_load += 1
+            p95 = self.admission.p95_ms()
+            _log.warning("call refused: the box is overloaded", leg=leg.info.id, p95_ms=p95)
+            self._refuse(leg, 503, "overloaded", RETRY_AFTER_S)
         else:
             self._take(leg, agent)
+
+    def engine_waited(self, wait_ms: float) -> None:
+        """Note how long a request waited in an engine's queue: it tells of load before answers do."""
+        self.admission.waited(self._clock(), wait_ms)
+        self._load_due = 0.0
 
     def media(self, frames: Sequence[MediaFrame]) -> None:
         """Run one tick: every call hears its frame, all voices are scored at once, all act."""
@@ -173,6 +196,25 @@ class Switchboard:
                 self._guarded(call, lambda c=call, s=score: c.session.scored(s))  # type: ignore[misc]
         for call in tuple(self._calls.values()):
             self._guarded(call, call.session.tick)
+        now = self._clock()
+        if now >= self._load_due:
+            self._load_due = now + LOAD_EVERY_S
+            self._load(self.admission.update(now))
+
+    def _load(self, level: Level) -> None:
+        """Tell all calls of a new level."""
+        if level is self._level:
+            return
+        p95 = self.admission.p95_ms()
+        _log.warning("load changed", level=level.name, was=self._level.name, p95_ms=p95)
+        self._level = level
+        for call in tuple(self._calls.values()):
+            self._guarded(call, lambda c=call: c.session.load_changed(level))  # type: ignore[misc]
+
+    def _measured(self, latency_ms: float) -> None:
+        """Note an answer's latency. This comes out of a call at work: the calls are told in the next tick."""
+        self.admission.answered(self._clock(), latency_ms)
+        self._load_due = 0.0
 
     def _score(self, calls: Sequence[_Call], windows: Sequence[Pcm]) -> Sequence[float]:
         try:
@@ -241,6 +283,8 @@ class Switchboard:
         )
         call = _Call(session, self._vad.open(), {"id": call_id, **facts}, started_at, path)
         self._calls[info.id] = self._by_id[call_id] = call
+        if self._level is not Level.NORMAL:
+            session.load_changed(self._level)
         self._start(self._hold(leg, call))
 
     def _record(self, call_id: str) -> tuple[StereoRecorder | None, Path | None]:
@@ -320,6 +364,12 @@ class Switchboard:
             case "turn.committed":
                 call.turns += 1
                 self._notify("turn_committed", call=call.facts, turn=dict(event.data))
+            case "latency":
+                if not event.data["tool"]:
+                    self._measured(_own_latency(event.data))
+            case "error" if event.data.get("late"):
+                self._measured(2 * self.admission.target_p95_ms)
+                _log.error("an engine was late", call_id=call_id, stage=event.data["stage"])
             case "tool.result":
                 self._notify("tool_called", call=call.facts, tool=dict(event.data))
             case "call.ended":
@@ -357,3 +407,11 @@ class Switchboard:
     def _failed(self, call: _Call) -> None:
         _log.exception("a call broke", call_id=call.facts["id"])
         call.session.abort()
+
+
+def _own_latency(latency: Mapping[str, Any]) -> float:
+    """Return an answer's latency as an agent with the usual end-of-turn silence would have it: a longer
+    one that the agent's file asks for is no load.
+    """
+    own: float = latency["total"] - latency["parts"]["end_of_turn"] + USUAL_SILENCE_MS
+    return own

@@ -4,7 +4,8 @@
 caller  ▁▁▁▁▅▇▇▇▅▇▇▇▅▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁▁
             ^onset      ^last speech
             │           ├─ stop_ms ─┤ recognizer is flushed here
-            │           ├──── end_of_turn_ms ────┤ turn committed, answer starts
+            │           │             ├ its words are here: an answer is drafted and its speech held
+            │           ├──── end_of_turn_ms ────┤ turn committed: what is held of the answer plays
             └ pre_roll_ms of audio before the onset goes to the recognizer too
 
 agent   ▇▇▅▇▇▇▅▇▇▇▅▇▃▁▁▁▁▁▁▁▁▁
@@ -39,13 +40,20 @@ class TurnTaking(BaseModel):
         96, ge=32, le=1000, description="Silence this long makes the recognizer finalize its text."
     )
     end_of_turn_ms: int = Field(
-        400, ge=100, le=5000, description="Silence this long ends the caller's turn."
+        300,
+        ge=100,
+        le=5000,
+        description="Silence this long ends the caller's turn. 550 suits callers who pause to think.",
     )
     unsure_end_of_turn_ms: int = Field(
         1400,
         ge=100,
         le=10000,
         description="Silence that ends the turn when the turn detector says 'not finished'.",
+    )
+    speculation: bool = Field(
+        True,
+        description="Prepare the answer while the silence is waited out; more speech discards it.",
     )
     pre_roll_ms: int = Field(
         240, ge=0, le=500, description="Audio before the detected onset that the recognizer gets."

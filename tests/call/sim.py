@@ -100,6 +100,7 @@ class Sim:
         self._heap: list[tuple[int, int, inp.Input]] = []
         self._order = itertools.count()
         self._clauses: list[Clause] = []
+        self._held: list[Clause] = []
         self._cancelled: set[int] = set()
         self._open_from = 0
         specs = tuple(ToolSpec(name, name, {"type": "object"}) for name in self.tools)
@@ -150,6 +151,12 @@ class Sim:
     def events(self, kind: str) -> list[Event]:
         return [event for event in self.log.events if event.kind == kind]
 
+    def played(self) -> list[str]:
+        """Return all words that reached the caller, piece by piece."""
+        heard = [e.data["heard"] for e in self.events("speak.ended")]
+        stopped = [text for e in self.events("speak.stopped") for _, text in e.data["heard"]]
+        return [text for text in (*heard, *stopped) if text]
+
     def states(self) -> list[str]:
         return [event.data["to"] for event in self.events("state")]
 
@@ -193,6 +200,17 @@ class Sim:
                     self.at(self.now + self.tool_ms, finished)
             case act.Speak(gen, text):
                 self._say(gen, text)
+            case act.Prepare(gen, text):
+                ready = max([self.now, *(clause.start_ms for clause in self._held)])
+                self._held.append(Clause(gen, text, ready + self.tts_ms))
+            case act.Commit(gen):
+                held, self._held = self._held, []
+                for clause in held:
+                    assert clause.gen == gen
+                    self._play(gen, clause.text, max(self.now, clause.start_ms))
+            case act.Discard(gen):
+                self._cancelled.add(gen)
+                self._held = []
             case act.StopSpeaking():
                 self._stop()
             case act.Duck(gain_db):
@@ -220,7 +238,9 @@ class Sim:
                     self.at(t, inp.ReplyFailed(gen, str(delta)))
 
     def _say(self, gen: int, text: str) -> None:
-        start = self.now + self.tts_ms
+        self._play(gen, text, self.now + self.tts_ms)
+
+    def _play(self, gen: int, text: str, start: int) -> None:
         if self._clauses and self._clauses[-1].end_ms <= self.now:
             self._clauses = []
         if self._clauses:

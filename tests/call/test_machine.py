@@ -38,19 +38,19 @@ def test_the_answer_begins_when_the_set_silence_is_over() -> None:
 
 
 def test_a_pause_shorter_than_the_set_silence_does_not_end_the_turn() -> None:
-    caller = [Spoken(2000, 2800, "I would like"), Spoken(3100, 4000, "an appointment.")]
+    caller = [Spoken(2000, 2800, "I would like"), Spoken(3000, 4000, "an appointment.")]
     sim = Sim(says("Sure."), caller).run(9000)
     assert [e.data["text"] for e in sim.events("turn.committed")] == [
         "I would like an appointment."
     ]
-    assert sim.events("turn.committed")[0].t_ms == 4400
+    assert sim.events("turn.committed")[0].t_ms == 4300
 
 
 def test_a_late_recognizer_delays_the_commit_but_loses_nothing() -> None:
     sim = Sim(says(OPEN), [Spoken(2000, 3000, "When?")], stt_ms=900).run(12000)
     committed = sim.events("turn.committed")[0]
     assert (committed.t_ms, committed.data["text"]) == (3000 + 96 + 900, "When?")
-    assert sim.events("latency")[0].data["parts"]["recognition_wait"] == 596
+    assert sim.events("latency")[0].data["parts"]["recognition_wait"] == 696
 
 
 def test_a_recognizer_that_hangs_is_replaced_by_its_last_interim_result() -> None:
@@ -197,7 +197,8 @@ def test_a_model_that_calls_tools_for_ever_is_made_to_answer() -> None:
 
 
 def test_a_failing_model_is_apologised_for_and_the_call_goes_on() -> None:
-    answers: list[list[Delta]] = [[RuntimeError("boom")], [TextDelta("Fine."), TokenUsage(1, 1)]]
+    boom: list[Delta] = [RuntimeError("boom")]
+    answers: list[list[Delta]] = [boom, boom, [TextDelta("Fine."), TokenUsage(1, 1)]]
     caller = [Spoken(2000, 3000, "Hello?"), Spoken(12000, 13000, "And now?")]
     sim = Sim(lambda _: answers.pop(0), caller).run(30000)
     assert sim.spoken()[1:5] == [
@@ -211,7 +212,7 @@ def test_a_failing_model_is_apologised_for_and_the_call_goes_on() -> None:
 def test_a_model_that_never_answers_is_given_up_after_the_set_time() -> None:
     sim = Sim(lambda _: [], [Spoken(2000, 3000, "Hello?")]).run(16000)
     failed = next(e for e in sim.events("error") if e.data["stage"] == "reply")
-    assert failed.t_ms == 3400 + 8000
+    assert failed.t_ms == 3300 + 8000
     assert sim.spoken()[-1] == "Could you say that again?"
 
 
