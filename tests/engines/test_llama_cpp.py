@@ -14,9 +14,9 @@ import llama_cpp
 import numpy as np
 import pytest
 from trunkline_llama_cpp import build
+from trunkline_llama_cpp.jobs import Job, News
 from trunkline_llama_cpp.provider import LlamaModel
 from trunkline_llama_cpp.settings import LlamaCppSettings
-from trunkline_llama_cpp.steps import Job, News
 
 from appliance.plugin import (
     BuildContext,

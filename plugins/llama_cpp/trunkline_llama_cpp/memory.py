@@ -5,7 +5,9 @@
     call      the dialogue of a call as its last reply left it; the next turn begins where both agree
     nobody    a sequence that holds nothing
 
-Sequences that share an opening share its cells, so a call costs only what was said in it.
+Sequences that share an opening share its cells, so a call costs only what was said in it. A call without a
+dialogue of its own begins with a copy of the one that agrees with it for longest: of its own speculation that
+still runs, or of another call that was greeted in the same words.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ class Memory:
             self._drop(dialogue)
             dialogue, kept = None, 0
         if dialogue is None:
-            dialogue = self._begin(call_id, known)
+            dialogue = self._begin(call_id, known, tokens)
             if dialogue is None:
                 return None
             kept = min(len(dialogue.tokens), len(tokens) - 1)
@@ -141,9 +143,10 @@ class Memory:
             return None
         return dialogue
 
-    def _agreement(self, dialogue: Dialogue, tokens: list[int]) -> int:
-        kept = 0
-        for known, wanted in zip(dialogue.tokens, tokens[:-1], strict=False):
+    def _agreement(self, dialogue: Dialogue, tokens: list[int], start: int = 0) -> int:
+        """Return how many tokens of the prompt can be kept; the first `start` are known to agree."""
+        kept = start
+        for known, wanted in zip(dialogue.tokens[start:], tokens[start:-1], strict=False):
             if known != wanted:
                 break
             kept += 1
@@ -157,15 +160,34 @@ class Memory:
         if dialogue.opening and kept < len(dialogue.opening.tokens):
             self._leave_opening(dialogue)
 
-    def _begin(self, call_id: str, opening: Opening | None) -> Dialogue | None:
+    def _begin(self, call_id: str, opening: Opening | None, tokens: list[int]) -> Dialogue | None:
         if not self._free and not self.evict(keep=opening):
             return None
         dialogue = Dialogue(self._free.pop(), call_id)
-        if opening:
+        source, kept = self._most_alike(tokens, opening) if self._splits else (None, 0)
+        if source:
+            self._context.copy(source.sequence, dialogue.sequence, kept)
+            dialogue.tokens.extend(tokens[:kept])
+            opening = source.opening
+        elif opening:
             self._context.copy(opening.sequence, dialogue.sequence, len(opening.tokens))
             dialogue.tokens.extend(opening.tokens)
+        if opening:
             self._join_opening(dialogue, opening)
         return dialogue
+
+    def _most_alike(
+        self, tokens: list[int], opening: Opening | None
+    ) -> tuple[Dialogue | None, int]:
+        """Return the dialogue that agrees with a prompt by more than its opening, and for how long."""
+        shared = len(opening.tokens) if opening else 0
+        best, longest = None, shared + _WORTH_SHARING // 2
+        for dialogue in [*self._running, *self._idle.values()]:
+            if dialogue.opening is opening and len(dialogue.tokens) > longest:
+                kept = self._agreement(dialogue, tokens, shared)
+                if kept > longest:
+                    best, longest = dialogue, kept
+        return (best, longest) if best else (None, 0)
 
     def share(self, dialogue: Dialogue, opening: tuple[int, ...]) -> None:
         """Keep the beginning of `dialogue`, which has just been read, for others."""

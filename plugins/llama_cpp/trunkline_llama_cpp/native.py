@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
 
 from appliance.plugin import ConfigurationError, ModelNotFoundError, UnavailableError
 
@@ -54,6 +56,7 @@ class Model:
                 remedy="`trunkline models verify` compares the file with its checksum",
             )
         self._vocab = llama.llama_model_get_vocab(self.handle)
+        self.vocabulary_size: int = llama.llama_vocab_n_tokens(self._vocab)
         self.trained_context: int = llama.llama_model_n_ctx_train(self.handle)
         self.splits_memory = not (
             llama.llama_model_is_recurrent(self.handle) or llama.llama_model_is_hybrid(self.handle)
@@ -78,7 +81,7 @@ class Model:
     def _control_tokens(self, visible: frozenset[str]) -> tuple[frozenset[str], frozenset[int]]:
         texts: set[str] = set()
         shown: set[int] = set()
-        for token in range(llama.llama_vocab_n_tokens(self._vocab)):
+        for token in range(self.vocabulary_size):
             if llama.llama_vocab_is_control(self._vocab, token):
                 text = self._text(token)
                 texts.add(text)
@@ -86,8 +89,18 @@ class Model:
                     shown.add(token)
         return frozenset(texts - {""}), frozenset(shown)
 
-    def tokenize(self, text: str) -> list[int]:
-        """Return the tokens of a rendered prompt, whose control tokens are written out."""
+    @property
+    def vocabulary(self) -> Any:
+        """llama.cpp's own handle of the vocabulary."""
+        return self._vocab
+
+    def tokenize(self, text: str, *, begins: bool = True) -> list[int]:
+        """Return the tokens of a rendered prompt, whose control tokens are written out.
+
+        Args:
+            text: the prompt.
+            begins: False for a piece of a text that began before.
+        """
         data = text.encode()
         size = len(data) + 8
         buffer = (llama.llama_token * size)()
@@ -95,7 +108,7 @@ class Model:
         if count < 0:
             raise UnavailableError("llama.cpp could not tokenize the prompt")
         tokens = list(buffer[:count])
-        if self.adds_bos and self.bos is not None and tokens[:1] != [self.bos]:
+        if begins and self.adds_bos and self.bos is not None and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
         return tokens
 
@@ -170,6 +183,7 @@ class Context:
                 f"llama.cpp cannot make a context of {tokens} tokens for {sequences} sequences",
                 remedy="lower context_tokens or max_sequences",
             )
+        self._vocabulary_size = model.vocabulary_size
         self._memory = llama.llama_get_memory(self._handle)
         self.tokens: int = llama.llama_n_ctx(self._handle)
         self.batch_size: int = llama.llama_n_batch(self._handle)  # a larger step aborts the process
@@ -196,6 +210,11 @@ class Context:
         if result != 0:
             raise UnavailableError(f"llama_decode returned {result}")
 
+    def logits(self, index: int) -> NDArray[np.float32]:
+        """Return the logits of entry `index` of the last step, shape (vocabulary,), until the next step."""
+        pointer = llama.llama_get_logits_ith(self._handle, index)
+        return np.ctypeslib.as_array(pointer, (self._vocabulary_size,))
+
     def copy(self, source: int, target: int, end: int) -> None:
         """Let `target` share the first `end` tokens of `source`; `target` must be empty."""
         llama.llama_memory_seq_cp(self._memory, source, target, 0, end)
@@ -221,41 +240,3 @@ class Context:
     def handle(self) -> Any:
         """llama.cpp's own handle."""
         return self._handle
-
-
-class Sampler:
-    """Draws a token from logits: greedily at temperature 0.
-
-    Args:
-        temperature: of the softmax.
-        top_p: nucleus.
-        min_p: least part of the likeliest token's probability.
-        seed: for repeatable draws; None draws another seed each time.
-    """
-
-    def __init__(self, temperature: float, top_p: float, min_p: float, seed: int | None) -> None:
-        self._chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
-        if temperature <= 0:
-            stages = [llama.llama_sampler_init_greedy()]
-        else:
-            drawn = llama.LLAMA_DEFAULT_SEED if seed is None else seed & 0xFFFFFFFF
-            stages = [
-                llama.llama_sampler_init_top_k(64),
-                llama.llama_sampler_init_top_p(top_p, 1),
-                llama.llama_sampler_init_min_p(min_p, 1),
-                llama.llama_sampler_init_temp(temperature),
-                llama.llama_sampler_init_dist(drawn),
-            ]
-        for stage in stages:
-            llama.llama_sampler_chain_add(self._chain, stage)
-
-    def sample(self, context: Context, index: int) -> int:
-        """Draw from the logits of entry `index` of the last step."""
-        token: int = llama.llama_sampler_sample(self._chain, context.handle, index)
-        return token
-
-    def close(self) -> None:
-        """Free the chain, once."""
-        if self._chain is not None:
-            llama.llama_sampler_free(self._chain)
-            self._chain = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import json
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,12 +19,20 @@ from appliance.plugin import (
     ModelNotFoundError,
     ProviderError,
     TokenUsage,
+    ToolSpec,
 )
-from trunkline_llama_cpp.native import Context, Model, Sampler
+from trunkline_llama_cpp.jobs import Job, News, Prompt
+from trunkline_llama_cpp.load import LlmLoad
+from trunkline_llama_cpp.native import Context, Model
 from trunkline_llama_cpp.replies import VISIBLE_MARKS, ReplyParser
+from trunkline_llama_cpp.sampling import Sampler
 from trunkline_llama_cpp.settings import LlamaCppSettings
-from trunkline_llama_cpp.steps import Job, News, Prompt, StepLoop
+from trunkline_llama_cpp.steps import StepLoop
 from trunkline_llama_cpp.template import ChatTemplate
+from trunkline_llama_cpp.tool_grammar import ToolGrammars, ToolGuide
+
+_AGENTS = 64
+"""Agents whose prompts and tools are remembered."""
 
 
 def build_model(settings: LlamaCppSettings, context: BuildContext) -> LlamaModel:
@@ -90,7 +99,8 @@ class LlamaModel:
         self._model = model
         self._template = template
         self._steps = steps
-        self._opening = lru_cache(maxsize=64)(self._tokenized)
+        self._opening = lru_cache(maxsize=_AGENTS)(self._tokenized)
+        self._known_grammars: dict[str, ToolGrammars] = {}
         self.capabilities = LlmCapabilities(context_tokens=steps.longest)
 
     async def reply(self, request: LlmRequest) -> AsyncIterator[LlmDelta]:
@@ -108,10 +118,14 @@ class LlamaModel:
             listener=asyncio.get_running_loop(),
             tell=news.put_nowait,
             call_id=request.call_id,
+            pace=request.pace,
         )
         text = codecs.getincrementaldecoder("utf-8")("replace")
         parser = ReplyParser(tools=bool(request.tools))
         self._steps.submit(job)
+        unwatch = (
+            request.pace.watch(lambda: self._steps.pace_changed(job)) if request.pace else None
+        )
         try:
             while True:
                 what = await news.get()
@@ -125,7 +139,13 @@ class LlamaModel:
                 for delta in parser.feed(text.decode(what)):
                     yield delta
         finally:
-            job.cancelled = True
+            if unwatch:
+                unwatch()
+            self._steps.cancel(job)
+
+    def load(self) -> LlmLoad:
+        """Return how busy the model is; for any thread."""
+        return self._steps.load()
 
     def _prompt(self, request: LlmRequest) -> Prompt:
         tokens = self._model.tokenize(self._template.prompt(request.messages, request.tools))
@@ -136,9 +156,20 @@ class LlamaModel:
         return tuple(self._model.tokenize(text)) if text else ()
 
     def _sampler(self, request: LlmRequest) -> Sampler:
-        return Sampler(
-            request.temperature, self._settings.top_p, self._settings.min_p, request.seed
-        )
+        settings = self._settings
+        guide = None
+        if request.tools and settings.guide_tool_calls:
+            guide = ToolGuide(self._model, self._grammars(tuple(request.tools)))
+        return Sampler(request.temperature, settings.top_p, settings.min_p, request.seed, guide)
+
+    def _grammars(self, tools: tuple[ToolSpec, ...]) -> ToolGrammars:
+        """Return the tools' grammars, which an agent's calls share."""
+        key = json.dumps([[tool.name, dict(tool.parameters)] for tool in tools], sort_keys=False)
+        if key not in self._known_grammars:
+            if len(self._known_grammars) >= _AGENTS:
+                self._known_grammars.clear()
+            self._known_grammars[key] = ToolGrammars(tools)
+        return self._known_grammars[key]
 
     async def aclose(self) -> None:
         """End the step loop and free the model. Idempotent."""

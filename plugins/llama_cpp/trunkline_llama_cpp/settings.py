@@ -62,6 +62,10 @@ class LlamaCppSettings(Settings):
     chat_template: str = Field(
         default="", description="Jinja chat template; empty: the one in the model file."
     )
+    guide_tool_calls: bool = Field(
+        default=True,
+        description="Hold a tool call, once begun, to a grammar made from the tools' schemas.",
+    )
     top_p: float = Field(
         default=0.95,
         gt=0,

@@ -4,10 +4,11 @@
 A step is one `llama_decode` of a batch:
 
     one token of each reply that is being written        its logits give the next one
-    a bounded piece of the prompts that are being read   the oldest first
+    a bounded piece of the prompts that are being read   the most urgent first
 
-So a long prompt delays the others by one bounded piece, a new call begins at the next step, and a
-cancelled one is gone by then. Everything of llama.cpp but tokenizing happens in this thread.
+`schedule.py` chooses who is in it. A new call begins at the next step, and a cancelled one is gone by then.
+When nobody can run, the thread sleeps until a job arrives, is cancelled, or becomes more urgent. Everything
+of llama.cpp but tokenizing happens in this thread.
 """
 
 from __future__ import annotations
@@ -15,80 +16,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from appliance.plugin import (
-    InvalidRequestError,
-    ProviderError,
-    TokenUsage,
-    UnavailableError,
-)
-from trunkline_llama_cpp.memory import Dialogue, Memory
-from trunkline_llama_cpp.native import Context, Entry, Model, NoRoomError, Sampler
-
-News: TypeAlias = bytes | TokenUsage | ProviderError
-"""What a job is told: the bytes of its next token; at the end its usage, or why it failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A rendered dialogue; the first `opening` tokens are the same in every call of the agent."""
-
-    tokens: list[int]
-    opening: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One reply wanted.
-
-    Attributes:
-        prepare: renders the prompt; called in the loop's thread; raises `InvalidRequestError`.
-        max_tokens: bound of the reply.
-        sampler: makes the sampler.
-        listener: the event loop on which `tell` is called.
-        tell: takes the news.
-        cancelled: set by anyone to end the reply at the next step.
-    """
-
-    prepare: Callable[[], Prompt]
-    max_tokens: int
-    sampler: Callable[[], Sampler]
-    listener: asyncio.AbstractEventLoop
-    tell: Callable[[News], None]
-    call_id: str = ""
-    cancelled: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A job that has a sequence."""
-
-    job: Job
-    prompt: list[int]
-    bound: int
-    opening: tuple[int, ...] | None
-    dialogue: Dialogue
-    cached: int
-    sampler: Sampler
-    pending: int | None = None  # drawn, told, and not yet in the memory
-    written: int = 0
-
-    def unread(self) -> int:
-        return len(self.prompt) - len(self.dialogue.tokens) if self.pending is None else 0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A job whose prompt is known and for which there was no room so far."""
-
-    job: Job
-    prompt: list[int]
-    bound: int
-    opening: tuple[int, ...] | None = field(default=None)
+from appliance.plugin import InvalidRequestError, ProviderError, UnavailableError
+from trunkline_llama_cpp.jobs import Job, News, Running, Waiting
+from trunkline_llama_cpp.load import LlmLoad, Meter
+from trunkline_llama_cpp.memory import Memory
+from trunkline_llama_cpp.native import Context, Entry, Model, NoRoomError
+from trunkline_llama_cpp.schedule import Urgency, choose
 
 
 class StepLoop:
@@ -122,11 +58,14 @@ class StepLoop:
             now=time.monotonic,
         )
         self.longest = min(context.tokens, model.trained_context or context.tokens)
+        self._meter = Meter(time.monotonic)
         self._changed = threading.Condition()
         self._arrived: list[Job] = []
+        self._poked = False
         self._closed = False
-        self._waiting: list[_Waiting] = []
-        self._running: list[_Running] = []
+        self._busy = False
+        self._waiting: list[Waiting] = []
+        self._running: list[Running] = []
         self._news: list[tuple[Job, News]] = []
         self._ended: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name="llama-steps", daemon=True)
@@ -144,6 +83,38 @@ class StepLoop:
             self._arrived.append(job)
             self._changed.notify()
 
+    def pace_changed(self, job: Job) -> None:
+        """Look at a job's pace again; for any thread."""
+        urgency = job.urgency()
+        if urgency is not job.announced:
+            job.announced = urgency
+            self._poke()
+
+    def cancel(self, job: Job) -> None:
+        """End a job at the next step; for any thread. Idempotent, also when it has ended."""
+        job.cancelled = True
+        self._poke()
+
+    def _poke(self) -> None:
+        with self._changed:
+            self._poked = True
+            self._changed.notify()
+
+    def load(self) -> LlmLoad:
+        """Return how busy the loop is; for any thread."""
+        running = [one.job for one in tuple(self._running)]
+        waiting = [one.job for one in tuple(self._waiting)]
+        silent = [
+            job.arrived_at
+            for job in running + waiting
+            if not job.written and job.urgency() is Urgency.FIRST_CLAUSE
+        ]
+        return self._meter.load(
+            Counter(job.urgency().name.lower() for job in running),
+            Counter(job.urgency().name.lower() for job in waiting),
+            max(time.monotonic() - min(silent), 0.0) if silent else 0.0,
+        )
+
     def close(self) -> Future[None]:
         """Ask the loop to end after its current step; the result is done when all is freed."""
         with self._changed:
@@ -159,12 +130,13 @@ class StepLoop:
         while self._take_arrivals():
             self._drop_cancelled()
             self._admit()
-            if self._running:
-                self._step()
+            self._busy = self._step()
             self._publish()
         closed = UnavailableError("the language model was closed")
         for job in [*self._arrived, *(waiting.job for waiting in self._waiting)]:
             self._news.append((job, closed))
+        for waiting in self._waiting:
+            _close_sampler(waiting)
         for running in list(self._running):
             self._finish(running, closed)
         self._publish()
@@ -176,8 +148,9 @@ class StepLoop:
         """Wait until there is something to do; return False when the loop is closed."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._closed or self._arrived or self._waiting or self._running
+                lambda: self._closed or self._arrived or self._poked or self._busy
             )
+            self._poked = False
             if self._closed:
                 return False
             arrived, self._arrived = self._arrived, []
@@ -189,89 +162,119 @@ class StepLoop:
     def _prepare(self, job: Job) -> None:
         try:
             prompt = job.prepare()
-            if len(prompt.tokens) >= self.longest:
+            length = len(prompt.tokens)
+            if length >= self.longest:
                 raise InvalidRequestError(
-                    f"the prompt has {len(prompt.tokens)} tokens; the model takes {self.longest - 1}"
+                    f"the prompt has {length} tokens; the model takes {self.longest - 1}"
                 )
         except ProviderError as error:
             self._news.append((job, error))
             return
-        bound = min(job.max_tokens, self.longest - len(prompt.tokens))
-        opening = self._memory.shareable(prompt.tokens, min(prompt.opening, len(prompt.tokens) - 1))
-        self._waiting.append(_Waiting(job, prompt.tokens, bound, opening))
+        bound = min(job.max_tokens, self.longest - length)
+        opening = self._memory.shareable(prompt.tokens, min(prompt.opening, length - 1))
+        self._waiting.append(Waiting(job, list(prompt.tokens), length, bound, opening))
 
     def _drop_cancelled(self) -> None:
-        self._waiting = [waiting for waiting in self._waiting if not waiting.job.cancelled]
+        for waiting in [one for one in self._waiting if one.job.cancelled]:
+            self._waiting.remove(waiting)
+            _close_sampler(waiting)
         for running in [one for one in self._running if one.job.cancelled]:
             self._finish(running, None)
 
     def _admit(self) -> None:
-        """Give sequences to waiting jobs, in order.
+        """Give sequences to waiting jobs, the most urgent first.
 
-        A job whose opening is just being read for another call waits until it can share it.
+        A job whose opening is just being read for another call waits until it can share it, and lends that
+        call its urgency.
         """
-        reading = {one.opening for one in self._running if one.unread()}
-        still: list[_Waiting] = []
-        for waiting in self._waiting:
-            opening = waiting.opening
-            if opening and opening in reading and not self._memory.knows(opening):
-                still.append(waiting)
+        for one in self._running:
+            one.lent = Urgency.PAUSED
+        reading = {one.opening: one for one in self._running if one.opening and not one.offered}
+        self._waiting.sort(key=lambda one: (one.job.urgency(), one.job.arrival))
+        for waiting in list(self._waiting):
+            urgency, opening = waiting.job.urgency(), waiting.opening
+            if urgency is Urgency.PAUSED:
                 continue
-            dialogue = self._memory.claim(
-                waiting.job.call_id, waiting.prompt, opening, waiting.bound
-            )
-            if dialogue is None:
-                still.append(waiting)
+            if opening in reading and not self._memory.knows(opening):
+                reading[opening].lent = min(reading[opening].lent, urgency)
                 continue
-            reading.add(opening)
-            self._running.append(
-                _Running(
-                    waiting.job,
-                    waiting.prompt,
-                    waiting.bound,
-                    opening,
-                    dialogue,
-                    cached=len(dialogue.tokens),
-                    sampler=waiting.job.sampler(),
-                )
-            )
-        self._waiting = still
+            running = self._begin(waiting)
+            if running is None:
+                break  # nobody less urgent takes the room that it needs
+            self._waiting.remove(waiting)
+            self._running.append(running)
+            if running.opening and not running.offered:
+                reading.setdefault(running.opening, running)
 
-    def _step(self) -> None:
+    def _begin(self, waiting: Waiting) -> Running | None:
+        """Give a job a sequence; a committed reply takes one from a reply that can wait."""
+        job = waiting.job
+        left = waiting.bound - job.written
+        while True:
+            dialogue = self._memory.claim(job.call_id, waiting.tokens, waiting.opening, left)
+            if dialogue is not None:
+                break
+            if job.urgency() >= Urgency.SPECULATION or not self._suspend():
+                return None
+        if waiting.sampler is None:
+            waiting.sampler, waiting.cached = job.sampler(), len(dialogue.tokens)
+            self._meter.began(prompt=waiting.prompt, cached=waiting.cached)
+        return waiting.started(dialogue, waiting.sampler)
+
+    def _suspend(self) -> bool:
+        """Take the sequence of the newest speculation, else of the newest reply that pauses."""
+        able = [one for one in self._running if one.urgency() >= Urgency.SPECULATION]
+        if not able:
+            return False
+        last = min(able, key=lambda one: (one.urgency(), -one.job.arrival))
+        self._running.remove(last)
+        self._memory.release(last.dialogue)
+        self._waiting.append(last.suspended())
+        return True
+
+    def _step(self) -> bool:
+        """Compute a step; return False when nobody can run."""
+        shares = choose(
+            [running.candidate() for running in self._running],
+            batch=self._context.batch_size,
+            chunk=self._prefill_chunk,
+            others_wait=any(one.job.urgency() < Urgency.SPECULATION for one in self._waiting),
+        )
         entries: list[Entry] = []
-        drawing: list[tuple[_Running, int]] = []
-        for running in self._running:
-            if running.pending is not None:
-                drawing.append((running, len(entries)))
-                position = len(running.dialogue.tokens)
-                entries.append(
-                    Entry(running.pending, position, running.dialogue.sequence, logits=True)
-                )
-        room = self._context.batch_size - len(entries)
-        if entries:
-            room = min(room, self._prefill_chunk)
-        for running in self._running:
-            piece = min(room, running.unread())
+        drawing: list[tuple[Running, int]] = []
+        read = 0
+        for running, share in zip(self._running, shares, strict=True):
+            able = running.urgency() is not Urgency.PAUSED
+            running.passed_over = 0 if share or not able else running.passed_over + 1
+            if not share:
+                continue
             start = len(running.dialogue.tokens)
-            complete = start + piece == len(running.prompt)
-            for position in range(start, start + piece):
-                last = complete and position == start + piece - 1
-                token = running.prompt[position]
+            end = start + share
+            complete = end == len(running.tokens)
+            for position in range(start, end):
+                last = complete and position == end - 1
+                token = running.tokens[position]
                 entries.append(Entry(token, position, running.dialogue.sequence, logits=last))
-            if piece and complete:
+            if complete:
                 drawing.append((running, len(entries) - 1))
-            room -= piece
+            read += share - (complete and running.job.written > 0)
+        if not entries:
+            return False
+        begun = time.monotonic()
         if self._compute(entries):
             self._remember(entries)
             for running, index in drawing:
                 self._draw(running, index)
+            self._meter.stepped(time.monotonic() - begun, read=read, written=len(drawing))
+        return True
 
     def _compute(self, entries: list[Entry]) -> bool:
         try:
             self._context.step(entries)
         except NoRoomError:
             if not self._memory.evict():
-                self._finish(self._running[-1], UnavailableError("the context has no room left"))
+                last = max(self._running, key=lambda one: (one.urgency(), one.job.arrival))
+                self._finish(last, UnavailableError("the context has no room left"))
         except UnavailableError as error:
             for running in list(self._running):
                 self._finish(running, error)
@@ -286,22 +289,21 @@ class StepLoop:
             by_sequence[entry.sequence].dialogue.tokens.append(entry.token)
         for running in self._running:
             opening = running.opening
-            if opening and len(running.dialogue.tokens) >= len(opening):
+            if opening and not running.offered and len(running.dialogue.tokens) >= len(opening):
                 self._memory.share(running.dialogue, opening)
-                running.opening = None
+                running.offered = True
 
-    def _draw(self, running: _Running, index: int) -> None:
+    def _draw(self, running: Running, index: int) -> None:
         token = running.sampler.sample(self._context, index)
-        running.pending = token
-        running.written += 1
+        running.tokens.append(token)
+        running.job.written += 1
         piece = self._model.piece(token)
         if piece:
             self._news.append((running.job, piece))
-        if piece is None or running.written >= running.bound:
-            usage = TokenUsage(len(running.prompt), running.written, running.cached)
-            self._finish(running, usage)
+        if piece is None or running.job.written >= running.bound:
+            self._finish(running, running.usage())
 
-    def _finish(self, running: _Running, news: News | None) -> None:
+    def _finish(self, running: Running, news: News | None) -> None:
         self._running.remove(running)
         running.sampler.close()
         self._memory.release(running.dialogue)
@@ -329,3 +331,8 @@ class StepLoop:
 def _tell(news: list[tuple[Job, News]]) -> None:
     for job, what in news:
         job.tell(what)
+
+
+def _close_sampler(waiting: Waiting) -> None:
+    if waiting.sampler is not None:
+        waiting.sampler.close()
