@@ -87,22 +87,19 @@ def batches(
 def patterns(vocabulary: int, seed: int, tokens: int) -> Iterator[Batch]:
     """Endless batches of random tokens that come again: copying is all there is to learn.
 
-    Half of the rows repeat one stretch, which grows from 4 to 6 tokens up to 64; in the others, stretches
-    of several lengths come again out of order, so that only what they hold tells what follows. The rows are
-    96 tokens long at first and up to 768 later. A stretch counts from its second time on.
+    Half of the rows repeat one stretch of up to 64 tokens; in the others, stretches of several lengths come
+    again out of order, so that only what they hold tells what follows. A stretch counts from its
+    second time on.
     """
     rng = random.Random(seed)
-    made = 0
     while True:
-        length = 96 if made < 300 else rng.choice((96, 192, 384, 768))
-        longest = min(64, 6 + made // 10)
+        length = rng.choice((96, 192, 384, 768))
         rows = []
         for _ in range(tokens // length):
-            if rng.random() < max(0.5, 1 - made / 600):
-                rows.append(_circle(rng, vocabulary, length, rng.randint(4, longest)))
+            if rng.random() < 0.5:
+                rows.append(_circle(rng, vocabulary, length, rng.randint(4, 64)))
             else:
-                rows.append(_stretches(rng, vocabulary, length, max(6, longest // 2)))
-        made += 1
+                rows.append(_stretches(rng, vocabulary, length, rng.choice((6, 12, 32))))
         yield _stacked(rows)
 
 

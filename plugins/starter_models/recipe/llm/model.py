@@ -21,7 +21,7 @@ class Shape:
     inner: int = 640
     size: int = 64
     context: int = 2048
-    theta: float = 10000.0
+    theta: float = 1e8  # slow: so that heads can compare tokens hundreds of places apart
     eps: float = 1e-5
 
     def as_dict(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from recipe.llm import circuit
 from recipe.llm import tokenizer as bpe
 from recipe.llm.conversation import random_dialogue
 from recipe.llm.data import Batch, batches, patterns
@@ -31,17 +32,16 @@ _EXAMPLE = 0.06  # share of dialogues with the example agent
 class Schedule:
     """Everything that depends on the step.
 
-    Dialogues first, for the words; then patterns alone, until copying is learned, which dialogues by
-    themselves teach too slowly; then dialogues with some patterns, so that it is kept; last dialogues alone.
+    The model starts with a circuit that copies (`recipe.llm.circuit`). Patterns that train copying alone are
+    frequent at first and go on for as long as the rate is high, so that dialogues do not wear it out.
     """
 
-    steps: int = 11000
-    decay: int = 3500  # the last so many steps, in which the rate falls to zero
+    steps: int = 8000
+    decay: int = 3000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
-    warm: int = 60
-    peak: float = 2e-3
-    words_until: int = 1200
-    copy_until: int = 2400
+    warm: int = 600
+    peak: float = 1.5e-3
+    settled: int = 600
 
     def rate(self, step: int) -> float:
         """Learning rate: warm-up, constant, then a straight line to nearly zero."""
@@ -51,11 +51,9 @@ class Schedule:
 
     def pattern_share(self, step: int) -> float:
         """Share of steps that train copying alone."""
-        if step < self.words_until:
-            return 0.0
-        if step < self.copy_until:
-            return 1.0
-        return 0.1 if step < self.steps - self.decay else 0.0
+        if step < self.settled:
+            return 0.3
+        return 0.08 if step < self.steps - self.decay / 2 else 0.0
 
 
 def any_dialogue(rng: random.Random) -> Dialogue:
@@ -81,6 +79,7 @@ class Trainer:
         self.work, self.schedule = work, schedule
         self.tokenizer = bpe.load_or_train(work / "tokenizer.json", SEED)
         self.model = Llama(shape)
+        circuit.install(self.model)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), betas=(0.9, 0.97), weight_decay=0.05, fused=True
         )
@@ -152,14 +151,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--steps", type=int, default=plain.steps)
     parser.add_argument("--decay", type=int, default=plain.decay)
-    parser.add_argument("--words-until", type=int, default=plain.words_until)
-    parser.add_argument("--copy-until", type=int, default=plain.copy_until)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    plan = Schedule(
-        options.steps, options.decay, words_until=options.words_until, copy_until=options.copy_until
-    )
+    plan = Schedule(options.steps, options.decay)
     trainer = Trainer(options.work, Shape(), plan)
     trainer.restore()
     trainer.run()
