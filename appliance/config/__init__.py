@@ -3,17 +3,23 @@
 
 from appliance.config.load import OfferSource, box_section, load, plugins_section
 from appliance.config.model import (
+    INLINE,
+    WORKER,
     AgentsSection,
     BoxConfig,
     BoxSection,
     Configured,
     LimitsSection,
+    Placement,
     PluginsSection,
     RecordingSection,
+    WorkerSection,
 )
 from appliance.config.sources import ConfigError, Problem
 
 __all__ = [
+    "INLINE",
+    "WORKER",
     "AgentsSection",
     "BoxConfig",
     "BoxSection",
@@ -21,9 +27,11 @@ __all__ = [
     "Configured",
     "LimitsSection",
     "OfferSource",
+    "Placement",
     "PluginsSection",
     "Problem",
     "RecordingSection",
+    "WorkerSection",
     "box_section",
     "load",
     "plugins_section",

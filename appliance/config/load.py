@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,21 +16,26 @@ from appliance.config import explain
 from appliance.config.lines import KeyPath
 from appliance.config.model import (
     CORE,
+    INLINE,
     NAMED,
+    PLACED,
     SINGLE,
     AgentsSection,
     BoxConfig,
     BoxSection,
     Configured,
     LimitsSection,
+    Placement,
     PluginsSection,
     RecordingSection,
+    WorkerSection,
 )
 from appliance.config.sources import ConfigError, Problem, Tree, read
 from appliance.plugin import ConfigurationError, Kind, Offer, Settings
 
 _S = TypeVar("_S", bound=Settings)
 DEFAULT_VOICE_ACTIVITY = "silero"
+_PLACE = re.compile(r"inline|worker|([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\]):[0-9]{1,5}")
 
 
 class OfferSource(Protocol):
@@ -177,6 +183,7 @@ class _Reader:
             return None
         settings = dict(entry)
         use = settings.pop("use", None)
+        placement = self._placement(kind, path, settings)
         if not isinstance(use, str):
             self._tree.report((*path, "use"), "missing", 'name the plugin: use = "PLUGIN"')
             return None
@@ -190,7 +197,29 @@ class _Reader:
         except ValidationError as error:
             explain.report(self._tree, path, offer.settings, error)
             return None
-        return Configured(name, offer, self._located(validated))
+        return Configured(name, offer, self._located(validated), placement)
+
+    def _placement(self, kind: Kind, path: KeyPath, settings: dict[str, Any]) -> Placement:
+        """Take out of a provider's table what says where it runs."""
+        if kind not in PLACED:
+            return Placement()
+        where = settings.pop("placement", INLINE)
+        table = self._table((*path, "worker"), settings.pop("worker", {}))
+        if not isinstance(where, str) or not _PLACE.fullmatch(where):
+            remedy = 'write "inline", "worker" or "host:port" of a worker on another machine'
+            self._tree.report((*path, "placement"), "no such place", remedy, explain.shown(where))
+            return Placement()
+        try:
+            worker = self._located(WorkerSection.model_validate(table))
+        except ValidationError as error:
+            explain.report(self._tree, (*path, "worker"), WorkerSection, error)
+            return Placement()
+        placement = Placement(where, worker)
+        for key in ("ca", "cert", "key") if placement.remote else ():
+            if getattr(worker, key) is None:
+                remedy = f"add the PEM file: {WorkerSection.model_fields[key].description}"
+                self._tree.report((*path, "worker", key), "missing", remedy)
+        return placement
 
     def _located(self, value: Any) -> Any:
         """Return settings with every relative path in them taken from the folder of the file."""

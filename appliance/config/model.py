@@ -7,7 +7,7 @@ Settings of plugins are not here: each plugin brings its own model, and `load` v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -115,13 +115,59 @@ CORE: Mapping[str, type[Settings]] = {
 """Sections that the box itself reads."""
 
 
+PLACED = frozenset({Kind.SPEECH_TO_TEXT, Kind.LANGUAGE_MODEL, Kind.TEXT_TO_SPEECH, Kind.EMBEDDER})
+"""Kinds whose sections may say where the provider runs: `placement`, and a table `worker`."""
+
+INLINE, WORKER = "inline", "worker"
+
+
+class WorkerSection(Settings):
+    """The worker process of a provider that does not run inline."""
+
+    memory_mib: int = Field(
+        0,
+        ge=0,
+        description="MiB of memory of its own, mapped model files not counted; a worker that takes "
+        "more is replaced. 0 is half of the machine's.",
+    )
+    streams: int = Field(
+        64,
+        ge=1,
+        le=4096,
+        description="Requests that it serves at a time; what is beyond goes to the next provider.",
+    )
+    ca: Path | None = Field(
+        None, description="For a worker on another machine: who signed its certificate (PEM)."
+    )
+    cert: Path | None = Field(
+        None, description="For a worker on another machine: this box's certificate (PEM)."
+    )
+    key: Path | None = Field(
+        None, description="For a worker on another machine: this box's private key (PEM)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a provider runs: `inline` in the box, in a `worker` process, or at `host:port`."""
+
+    where: str = INLINE
+    worker: WorkerSection = field(default_factory=lambda: WorkerSection.model_validate({}))
+
+    @property
+    def remote(self) -> bool:
+        """Whether it runs on another machine."""
+        return self.where not in {INLINE, WORKER}
+
+
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """A provider as configured: `offer.build(settings, context)` makes it."""
+    """A provider as configured: `offer.build(settings, context)` makes it, where `placement` says."""
 
     name: str
     offer: Offer
     settings: Settings
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def kind(self) -> Kind:

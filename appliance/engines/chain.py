@@ -2,19 +2,23 @@
 """Provider chains: the first provider that works serves; one that fails rests for a while.
 
 A chain has the interface of a single provider, so that the call does not know how many stand behind it.
-Each wait on a provider has a limit: one that hangs is treated like one that raises.
+Each wait on a provider has a limit: one that hangs is treated like one that raises. What breaks off in
+the middle is taken up by the next provider: a recognizer is given all that was heard, a model answers
+the same dialogue, a synthesizer speaks what is left of the clause.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, suppress
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 
-import structlog
-
+from appliance.engines.continuing import Clause, without_what_was_said
+from appliance.engines.errors import as_provider_error
+from appliance.engines.health import Health, Member
+from appliance.engines.heard import Heard
+from appliance.engines.race import RECOVER_S, Limits, Pulled, Race
 from appliance.plugin import (
     Flush,
     LanguageModel,
@@ -23,140 +27,128 @@ from appliance.plugin import (
     Pcm,
     ProviderError,
     ProviderTimeoutError,
+    ReplyPace,
     SpeechChunk,
     SpeechToText,
     SttRequest,
+    TextDelta,
     TextToSpeech,
+    ToolCall,
     Transcript,
     TtsRequest,
     UnavailableError,
 )
 
-_log = structlog.get_logger(__name__)
-_P = TypeVar("_P")
-_T = TypeVar("_T")
+__all__ = ["Health", "LanguageModelChain", "Member", "SpeechToTextChain", "TextToSpeechChain"]
 
-REST_S = (2.0, 10.0, 60.0)
-"""How long a provider rests after its first, second and every further failure in a row."""
+ENOUGH_UNPLAYED_S = 1.0
+"""Speech ahead of the caller with which a reply that pauses is none that hangs."""
 
-
-@dataclass(slots=True)
-class Member(Generic[_P]):
-    """A provider of a chain, under its name in the config."""
-
-    name: str
-    provider: _P
-    failures: int = 0
-    rests_until: float = 0.0
-
-
-class Health(Generic[_P]):
-    """Which members of a chain to try, in order. Shared by all calls.
-
-    Args:
-        members: at least one.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(self, members: Sequence[Member[_P]], clock: Callable[[], float]) -> None:
-        self.members = tuple(members)
-        self._clock = clock
-
-    def candidates(self) -> list[Member[_P]]:
-        """Return the rested members, then, as a last resort, the resting ones."""
-        now = self._clock()
-        return sorted(self.members, key=lambda member: member.rests_until > now)
-
-    def failed(self, member: Member[_P], error: Exception) -> None:
-        """Note a failure: the member rests, the longer the more failures in a row."""
-        rest = REST_S[min(member.failures, len(REST_S) - 1)]
-        member.failures += 1
-        member.rests_until = self._clock() + rest
-        _log.warning("provider failed", provider=member.name, error=str(error), rests_s=rest)
-
-    def worked(self, member: Member[_P]) -> None:
-        """Note a success."""
-        member.failures, member.rests_until = 0, 0.0
-
-
-def as_provider_error(error: Exception) -> ProviderError:
-    """Return what a provider raised as a `ProviderError`: anything else is a fault of the plugin."""
-    if isinstance(error, ProviderError):
-        return error
-    if isinstance(error, TimeoutError):
-        return ProviderTimeoutError("not ready in the time it had")
-    return UnavailableError(f"{type(error).__name__}: {error}")
-
-
-async def within(source: AsyncIterator[_T], first_s: float, next_s: float) -> AsyncIterator[_T]:
-    """Yield from `source`, waiting at most `first_s` for the first item and `next_s` for each other.
-
-    Raises:
-        ProviderTimeoutError: an item took longer.
-    """
-    limit = first_s
-    iterator = aiter(source)
-    try:
-        while True:
-            try:
-                item = await asyncio.wait_for(anext(iterator), limit)
-            except StopAsyncIteration:
-                return
-            except TimeoutError as error:
-                raise ProviderTimeoutError(f"no answer within {limit:g} s") from error
-            yield item
-            limit = next_s
-    finally:
-        with suppress(Exception):
-            await iterator.aclose()  # type: ignore[attr-defined]
+_LOOK_S = 0.05
+_DOWN_S = 10.0
 
 
 class SpeechToTextChain:
-    """Recognizers in order of preference. What a failed one had heard is given to the next."""
+    """Recognizers in order of preference. What a failed one had heard is given to the next.
 
-    def __init__(self, members: Health[SpeechToText]) -> None:
+    Args:
+        members: the recognizers.
+        final_s: longest wait for a final after it was asked for, while another recognizer is there.
+    """
+
+    def __init__(self, members: Health[SpeechToText], *, final_s: float = 4.0) -> None:
         self._health = members
+        self._final_s = final_s
 
     async def transcribe(
         self, audio: AsyncIterator[Pcm | Flush], request: SttRequest, used: Callable[[str], None]
     ) -> AsyncIterator[Transcript]:
         """Transcribe one turn; `used` is told the name of each provider that gave a final."""
-        heard: list[Pcm | Flush] = []
+        heard = Heard(audio)
+        waiting = deque(self._health.candidates())
         finals = 0
         error: ProviderError | None = None
-        for member in self._health.candidates():
-            stream = member.provider.transcribe(_again(heard, audio), request)
-            skip = finals
-            try:
-                async with aclosing(stream) as transcripts:  # type: ignore[type-var]
-                    async for transcript in transcripts:
+        try:
+            while waiting or (waiting := deque(await self._recovered(heard, finals))):
+                member = waiting.popleft()
+                stream = Pulled(member.provider.transcribe(heard.listen(), request))
+                skip = finals
+                try:
+                    async for transcript in self._finals_in_time(member, stream, heard, waiting):
+                        if skip:
+                            skip -= transcript.is_final
+                            continue
                         if transcript.is_final:
-                            if skip:
-                                skip -= 1
-                                continue
                             finals += 1
                             used(member.name)
                             self._health.worked(member)
                         yield transcript
-                return
-            except Exception as caught:
-                error = as_provider_error(caught)
-                self._health.failed(member, error)
+                    return
+                except Exception as caught:
+                    error = as_provider_error(caught)
+                    if not member.recovering:
+                        self._health.failed(member, error)
+                finally:
+                    await stream.aclose()
+        finally:
+            await heard.aclose()
         raise error or UnavailableError("no recognizer is configured")
 
+    async def _finals_in_time(
+        self,
+        member: Member[SpeechToText],
+        stream: Pulled[Transcript],
+        heard: Heard,
+        others: deque[Member[SpeechToText]],
+    ) -> AsyncIterator[Transcript]:
+        clock = asyncio.get_running_loop().time
+        began, given = clock(), 0
+        while True:
+            coming = stream.next()
+            while not coming.done():
+                left: float | None = None
+                if heard.wanted() > given and others:
+                    limit = self._final_s
+                    if self._health.rested(others[0]):
+                        limit = member.patience_s(limit)
+                    left = max(heard.asked_at(given), began) + limit - clock()
+                    if left <= 0:
+                        raise ProviderTimeoutError(f"no final within {limit:g} s")
+                either: set[asyncio.Future[object]] = {coming, heard.asked()}  # type: ignore[arg-type]
+                await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            found = coming.result()
+            stream.taken()
+            if not found:
+                return
+            if found[0].is_final:
+                member.answered_in(clock() - max(heard.asked_at(given), began))
+                given += 1
+            yield found[0]
 
-async def _again(
-    heard: list[Pcm | Flush], audio: AsyncIterator[Pcm | Flush]
-) -> AsyncIterator[Pcm | Flush]:
-    for item in tuple(heard):
-        yield item
-    async for item in audio:
-        heard.append(item)
-        yield item
+    async def _recovered(self, heard: Heard, finals: int) -> list[Member[SpeechToText]]:
+        """Wait for a worker that is being restarted: while the caller speaks there is time for it."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        coming = [one for one in self._health.members if hasattr(one.provider, "recovering")]
+        while coming and clock() - began < _DOWN_S:
+            await asyncio.sleep(_LOOK_S)
+            ready = [one for one in coming if not one.recovering]
+            if ready:
+                return ready
+            if heard.wanted() > finals and clock() - heard.asked_at(finals) > RECOVER_S:
+                break
+        return []
 
 
 class LanguageModelChain:
-    """Models in order of preference. Once text has been given out there is no changing over."""
+    """Models in order of preference. One that breaks off in the middle is continued by the next, unless
+    it has called a tool: nothing is done twice.
+
+    Args:
+        members: the models.
+        first_s: longest wait for the first piece of a reply.
+        next_s: longest wait for each other one: a tool call comes as a whole.
+    """
 
     def __init__(
         self, members: Health[LanguageModel], *, first_s: float = 4.0, next_s: float = 4.0
@@ -168,64 +160,90 @@ class LanguageModelChain:
     async def reply(
         self, request: LlmRequest, used: Callable[[str], None]
     ) -> AsyncIterator[LlmDelta]:
-        """Stream the reply; `used` is told which provider gives it."""
+        """Stream the reply; `used` is told which provider gives it, the last one when several do."""
+        limits = Limits(self._first_s, self._next_s, lambda: _wanted_now(request.pace))
+        race = Race(self._health, lambda model: model.reply(request), limits, "language model")
+        said = ""
         error: ProviderError | None = None
-        for member in self._health.candidates():
-            begun = False
-            source = within(member.provider.reply(request), self._first_s, self._next_s)
+        while True:
             try:
-                async with aclosing(source) as deltas:  # type: ignore[type-var]
-                    async for delta in deltas:
-                        if not begun:
-                            begun = True
-                            used(member.name)
+                member, stream = await race.winner(error)
+            except ProviderError as nobody:
+                raise error or nobody from nobody
+            used(member.name)
+            called = False
+            try:
+                deltas = without_what_was_said(said, stream.items(limits))
+                async with aclosing(deltas) as rest:  # type: ignore[type-var]
+                    async for delta in rest:
+                        called = called or isinstance(delta, ToolCall)
+                        said += delta.text if isinstance(delta, TextDelta) else ""
                         yield delta
                 self._health.worked(member)
                 return
             except Exception as caught:
                 error = as_provider_error(caught)
                 self._health.failed(member, error)
-                if begun:
-                    break
-        raise error or UnavailableError("no language model is configured")
+                if called:
+                    raise error from caught
+            finally:
+                await stream.aclose()
+
+
+def _wanted_now(pace: ReplyPace | None) -> bool:
+    """Tell whether somebody waits for the next piece of a reply."""
+    return pace is None or (pace.committed and pace.unplayed_s < ENOUGH_UNPLAYED_S)
 
 
 class TextToSpeechChain:
-    """Synthesizers in order of preference, changed over between clauses."""
+    """Synthesizers in order of preference. One that breaks off in a clause is continued by the next.
+
+    Args:
+        members: the synthesizers.
+        first_s: longest wait for the first audio of a clause.
+        next_s: longest wait for each other chunk.
+    """
 
     def __init__(
         self, members: Health[TextToSpeech], *, first_s: float = 3.0, next_s: float = 3.0
     ) -> None:
         self._health = members
-        self._first_s = first_s
-        self._next_s = next_s
+        self._limits = Limits(first_s, next_s)
 
     async def speak(
         self, text: str, request: TtsRequest, used: Callable[[str], None]
     ) -> AsyncIterator[tuple[int, SpeechChunk]]:
-        """Speak one clause: pairs of sample rate and chunk."""
+        """Speak one clause: pairs of sample rate and chunk. The rate is the same for all of them."""
+        clause = Clause(text)
+        race = Race(
+            self._health,
+            lambda voice: voice.speak(_once(clause.rest()), request),
+            self._limits,
+            "synthesizer",
+        )
         error: ProviderError | None = None
-        for member in self._health.candidates():
-            rate = member.provider.capabilities.sample_rate
-            begun = False
-            source = within(
-                member.provider.speak(_once(text), request), self._first_s, self._next_s
-            )
+        while True:
             try:
-                async with aclosing(source) as chunks:  # type: ignore[type-var]
+                member, stream = await race.winner(error)
+            except ProviderError as nobody:
+                raise error or nobody from nobody
+            used(member.name)
+            clause.voice(member.provider.capabilities.sample_rate)
+            try:
+                async with aclosing(stream.items(self._limits)) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
-                        if not begun:
-                            begun = True
-                            used(member.name)
-                        yield rate, chunk
+                        yield clause.rate, clause.take(chunk)
+                if (tail := clause.flush()) is not None:
+                    yield clause.rate, tail
                 self._health.worked(member)
                 return
             except Exception as caught:
                 error = as_provider_error(caught)
                 self._health.failed(member, error)
-                if begun:
-                    break
-        raise error or UnavailableError("no synthesizer is configured")
+                if not clause.rest().strip():
+                    return
+            finally:
+                await stream.aclose()
 
 
 async def _once(text: str) -> AsyncIterator[str]:

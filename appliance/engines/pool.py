@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import structlog
 
-from appliance.config import BoxConfig, Configured
+from appliance.config import INLINE, BoxConfig, Configured
 from appliance.engines.chain import (
     Health,
     LanguageModelChain,
     Member,
     SpeechToTextChain,
     TextToSpeechChain,
-    as_provider_error,
 )
+from appliance.engines.errors import as_provider_error
+from appliance.engines.worker.base import WorkerStatus
+from appliance.engines.worker.process import TlsFiles, WorkerSpec
+from appliance.engines.worker.supervisor import Supervisor
 from appliance.plugin import (
     BuildContext,
     ConfigurationError,
+    Embedder,
     Flush,
     Kind,
     LanguageModel,
@@ -44,7 +48,7 @@ from appliance.plugin import (
 
 _log = structlog.get_logger(__name__)
 
-ENGINES = (Kind.SPEECH_TO_TEXT, Kind.LANGUAGE_MODEL, Kind.TEXT_TO_SPEECH)
+ENGINES = (Kind.SPEECH_TO_TEXT, Kind.LANGUAGE_MODEL, Kind.TEXT_TO_SPEECH, Kind.EMBEDDER)
 BUILD_S = 300.0
 """Longest that a provider may take to load its model: then the box starts without it."""
 WARM_UP_S = 30.0
@@ -78,6 +82,7 @@ class EnginePool:
         self._resolver = resolver
         self._clock = clock
         self._members: dict[tuple[Kind, str], Member[Any]] = {}
+        self._workers = Supervisor()
         self.faults: list[EngineFault] = []
 
     async def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
@@ -102,19 +107,80 @@ class EnginePool:
         kind = configured.kind
         began = self._clock()
         try:
-            build = asyncio.to_thread(
-                configured.offer.build, configured.settings, self._context(name, configured)
-            )
-            provider = await asyncio.wait_for(build, BUILD_S)
-            await asyncio.wait_for(_warm_up(kind, provider), WARM_UP_S)
+            provider = await asyncio.wait_for(self._built(name, configured), BUILD_S)
+            warmed = self._clock()
+            if not configured.placement.remote:  # that one may not be there yet
+                await asyncio.wait_for(_warm_up(kind, provider), WARM_UP_S)
         except Exception as caught:
             error = as_provider_error(caught)
+            await self._workers.remove(kind, name)
             self.faults.append(EngineFault(kind, name, error))
             _log.error("engine not available", kind=kind.value, name=name, error=str(error))
             return
-        self._members[kind, name] = Member(name, provider)
-        took = round(self._clock() - began, 2)
-        _log.info("engine ready", kind=kind.value, name=name, use=configured.offer.id, seconds=took)
+        member: Member[Any] = Member(name, provider)
+        if kind in _WARM_UPS:
+            member.answered_in(self._clock() - warmed)
+        self._members[kind, name] = member
+        _log.info(
+            "engine ready",
+            kind=kind.value,
+            name=name,
+            use=configured.offer.id,
+            placement=configured.placement.where,
+            seconds=round(self._clock() - began, 2),
+        )
+
+    async def _built(self, name: str, configured: Configured) -> Any:
+        """Build a provider where its section places it."""
+        placement, kind = configured.placement, configured.kind
+        if placement.where == INLINE:
+            context = self._context(name, configured)
+            return await asyncio.to_thread(configured.offer.build, configured.settings, context)
+        if not placement.remote:
+            return (await self._workers.add_local(name, self._spec(name, configured))).provider
+        files = placement.worker
+        if files.ca is None or files.cert is None or files.key is None:
+            raise ConfigurationError(f"{placement.where} needs worker.ca, worker.cert, worker.key")
+        tls = TlsFiles(files.ca, files.cert, files.key)
+        capabilities = configured.offer.capabilities
+        worker = await self._workers.add_distant(kind, name, placement.where, tls, capabilities)
+        return worker.provider
+
+    def _spec(self, name: str, configured: Configured) -> WorkerSpec:
+        box, worker = self._config.box, configured.placement.worker
+        return WorkerSpec(
+            configured.offer,
+            configured.settings,
+            self._context(name, configured),
+            streams=worker.streams,
+            memory_mib=worker.memory_mib,
+            log_level=box.log_level,
+            log_format=box.log_format,
+        )
+
+    async def replace(self, kind: Kind, name: str, configured: Configured | None = None) -> None:
+        """Replace a worker while calls run, by itself or by other settings, and lose no stream.
+
+        Args:
+            kind: of the provider.
+            name: of its section.
+            configured: what its section says now; None to start the same again.
+
+        Raises:
+            ConfigurationError: it runs inline or on another machine, or calls could not go on with
+                what the new one can do.
+            ProviderError: the new one cannot serve; the old one stays.
+        """
+        try:
+            worker = self._workers.local(kind, name)
+        except KeyError as error:
+            message = f"{kind.value}.{name} is no worker of this box"
+            raise ConfigurationError(message, remedy='use placement = "worker"') from error
+        await worker.replace(None if configured is None else self._spec(name, configured))
+
+    def workers(self) -> Sequence[WorkerStatus]:
+        """Return the state of the engines that do not run inline."""
+        return self._workers.status()
 
     def _context(self, name: str, configured: Configured) -> BuildContext:
         box = self._config.box
@@ -161,6 +227,11 @@ class EnginePool:
         members: list[Member[TextToSpeech]] = self._chain(Kind.TEXT_TO_SPEECH, names)
         return TextToSpeechChain(Health(members, self._clock))
 
+    def embedder(self, name: str) -> Embedder | None:
+        """Return an embedder, if it is configured and works."""
+        member = self._members.get((Kind.EMBEDDER, name))
+        return None if member is None else member.provider
+
     def missing(self, kind: Kind, names: Sequence[str]) -> list[str]:
         """Return the names that are not configured at all, for the validation of agents."""
         return [name for name in names if name not in self._config.providers(kind)]
@@ -176,17 +247,13 @@ class EnginePool:
                 await asyncio.wait_for(member.provider.aclose(), 10)
             except Exception as error:
                 _log.warning("engine close failed", kind=kind.value, name=name, error=str(error))
+        await self._workers.aclose()
 
 
 async def _warm_up(kind: Kind, provider: Any) -> None:
     """Run an engine once, so that the first caller does not pay for its lazy parts."""
-    run: Mapping[Kind, Callable[[Any], Awaitable[None]]] = {
-        Kind.SPEECH_TO_TEXT: _hear_silence,
-        Kind.LANGUAGE_MODEL: _say_one_token,
-        Kind.TEXT_TO_SPEECH: _speak_a_word,
-    }
-    if kind in run and provider.capabilities.local:
-        await run[kind](provider)
+    if kind in _WARM_UPS and provider.capabilities.local:
+        await _WARM_UPS[kind](provider)
 
 
 async def _hear_silence(provider: SpeechToText) -> None:
@@ -210,3 +277,15 @@ async def _speak_a_word(provider: TextToSpeech) -> None:
 
     async for _ in provider.speak(text(), TtsRequest("warm-up")):
         pass
+
+
+async def _embed_a_word(provider: Embedder) -> None:
+    await provider.embed(["Hello."])
+
+
+_WARM_UPS: Mapping[Kind, Callable[[Any], Awaitable[None]]] = {
+    Kind.SPEECH_TO_TEXT: _hear_silence,
+    Kind.LANGUAGE_MODEL: _say_one_token,
+    Kind.TEXT_TO_SPEECH: _speak_a_word,
+    Kind.EMBEDDER: _embed_a_word,
+}

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a worker is alive: asks for its health, again and again, and tells what it notices."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from appliance.engines.worker.link import Link
+
+
+@dataclass(frozen=True, slots=True)
+class PulseLimits:
+    """When a worker that does not answer counts as what.
+
+    A hung worker is silent for at most every_s + misses * timeout_s before its streams are given up:
+    that has to stay below the second within which the next provider answers. It is not killed yet: a
+    machine that is short of processor time is silent too, and comes back.
+
+    Attributes:
+        every_s: between two questions.
+        timeout_s: for an answer.
+        misses: unanswered questions after which nobody waits for it any more.
+        hang_s: without any answer after which it is killed.
+    """
+
+    every_s: float = 0.1
+    timeout_s: float = 0.35
+    misses: int = 2
+    hang_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class PulseEvents:
+    """Who is told: `silent` and `back` when it stops and starts answering; `check` is asked at each
+    beat and returns why the worker must go, or "".
+    """
+
+    silent: Callable[[], None]
+    back: Callable[[], None]
+    check: Callable[[], str]
+
+
+async def follow(
+    link: Link,
+    limits: PulseLimits,
+    events: PulseEvents,
+    exited: asyncio.Future[int] | None = None,
+) -> str:
+    """Watch until the worker cannot be used any more; return why.
+
+    Args:
+        link: to the worker.
+        limits: of patience.
+        events: who is told.
+        exited: becomes the exit code of its process; None for one that is somebody else's: it is
+            watched for ever.
+    """
+    clock = asyncio.get_running_loop().time
+    missed, answered = 0, clock()
+    while True:
+        await _pause(limits.every_s if not missed else limits.every_s / 4, exited)
+        if exited is not None and exited.done():
+            return f"ended with code {exited.result()}"
+        if why := events.check():
+            return why
+        if await link.healthy(limits.timeout_s):
+            if missed >= limits.misses:
+                events.back()
+            missed, answered = 0, clock()
+            continue
+        missed += 1
+        if missed == limits.misses:
+            events.silent()
+        if exited is not None and clock() - answered > limits.hang_s:
+            return f"has not answered for {limits.hang_s:g} s"
+
+
+async def _pause(seconds: float, exited: asyncio.Future[int] | None) -> None:
+    if exited is None:
+        await asyncio.sleep(seconds)
+    else:
+        await asyncio.wait({exited}, timeout=seconds)
