@@ -206,7 +206,7 @@ class Switchboard:
         if level is self._level:
             return
         p95 = self.admission.p95_ms()
-        _log.warning("load changed", level=level.name, was=self._level.name, p95_ms=p95)
+        _log.warning("load changed", now=level.name, was=self._level.name, p95_ms=p95)
         self._level = level
         for call in tuple(self._calls.values()):
             self._guarded(call, lambda c=call: c.session.load_changed(level))  # type: ignore[misc]

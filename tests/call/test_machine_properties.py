@@ -41,6 +41,7 @@ inputs = st.one_of(
     st.builds(inp.SpeechFailed, small, st.just("gone")),
     st.builds(inp.DtmfPressed, st.sampled_from("0123456789*#")),
     st.builds(inp.HoldChanged, st.booleans()),
+    st.builds(inp.LoadChanged, st.integers(0, 3)),
     st.just(inp.Timer()),
 )
 steps = st.lists(st.tuples(inputs, st.integers(0, 3000)), max_size=60)

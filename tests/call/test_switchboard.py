@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from appliance.audio.recorder import RecordingWriter
+from appliance.call.admission import Admission
 from appliance.call.agent import Agent
 from appliance.call.log import Event
 from appliance.call.replay import replay
@@ -25,8 +26,10 @@ from appliance.engines.chain import (
     TextToSpeechChain,
 )
 from appliance.plugin import (
+    LanguageModel,
     RecordingCapabilities,
     TextDelta,
+    TextToSpeech,
     TokenUsage,
     ToolCall,
     UnavailableError,
@@ -40,11 +43,16 @@ class Desk:
     """Answers 100 with one agent."""
 
     def __init__(
-        self, agent: Agent, model: fakes.FunctionModel, ears: fakes.LevelRecognizer
+        self,
+        agent: Agent,
+        model: LanguageModel,
+        ears: fakes.LevelRecognizer,
+        voice: TextToSpeech | None = None,
     ) -> None:
         self.agent = agent
         self.model = model
         self.ears = ears
+        self.voice = voice or fakes.ToneVoice()
 
     def agent_for(self, called: str) -> Agent | None:
         return self.agent if called == "100" else None
@@ -54,7 +62,7 @@ class Desk:
         return CallEngines(
             SpeechToTextChain(Health([Member("ears", self.ears)], clock)),
             LanguageModelChain(Health([Member("mind", self.model)], clock)),
-            TextToSpeechChain(Health([Member("voice", fakes.ToneVoice())], clock)),
+            TextToSpeechChain(Health([Member("voice", self.voice)], clock)),
         )
 
     def toolbox(self, agent: Agent, caller: str) -> ToolBox:
@@ -87,13 +95,15 @@ class Archive:
 
 def board_test(
     tmp_path: Path,
-    model: fakes.FunctionModel,
+    model: LanguageModel,
     scenario: Callable[[Switchboard, Store], Awaitable[None]],
     *,
     agent: Agent | None = None,
     max_calls: int = 10,
     vad: fakes.LevelVad | None = None,
     ears: fakes.LevelRecognizer | None = None,
+    voice: TextToSpeech | None = None,
+    admission: Admission | None = None,
     recordings: bool = False,
     archive: Archive | None = None,
     notify: Callable[..., None] = lambda *_, **__: None,
@@ -103,10 +113,11 @@ def board_test(
 
     async def main() -> None:
         board = Switchboard(
-            Desk(agent or sim.agent(), model, ears or fakes.LevelRecognizer()),
+            Desk(agent or sim.agent(), model, ears or fakes.LevelRecognizer(), voice),
             vad or fakes.LevelVad(),
             store,
             max_calls=max_calls,
+            admission=admission,
             recordings=(writer, tmp_path / "rec") if recordings else None,
             archive=archive,
             notify=notify,
