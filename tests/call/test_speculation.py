@@ -270,7 +270,7 @@ def test_speculated_calls_replay_bit_for_bit() -> None:
 speech = st.tuples(st.integers(40, 1200), st.integers(0, 900), st.sampled_from("abc"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(speech, min_size=1, max_size=8),
     st.integers(0, 400),
