@@ -8,10 +8,10 @@ Arms, interleaved for each load:
 
 Both get the same model file, threads, dialogues and times of arrival, and write greedily. Whether they write
 the same is reported, and where they do not, how far apart the two choices were: rounding decides between
-equals, and it depends on the size of a batch. Each call asks at times fixed beforehand, whether or not anybody
-keeps up, and is answered after its own earlier turns. A reply's first clause counts as written after `CLAUSE`
-tokens; its time runs from when it should have been asked. Models: the starter model, and noise in the shape of
-Qwen2 0.5B Q4_0.
+equals, and it depends on the size of a batch. Each call asks at times fixed beforehand, whether or not
+anybody keeps up, and is answered after its own earlier turns. A reply's first clause counts as written after
+`CLAUSE` tokens; its time runs from when it should have been asked. Models: the starter model, and noise in
+the shape of Qwen2 0.5B Q4_0.
 """
 
 from __future__ import annotations

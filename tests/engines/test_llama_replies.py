@@ -26,6 +26,14 @@ FAMILIES = {
     + FRIDAY.replace("arguments", "parameters")
     + "; "
     + BYE.replace("arguments", "parameters"),
+    "llama 3.1, by function": f"Good. <function=book>{json.dumps(ARGUMENTS)}</function>"
+    "<function=end_call>{}</function>",
+    "llama 3.2": f"Good. {FRIDAY}; {BYE}",
+    "gemma": f"Good.\n```tool_code\n{FRIDAY}\n```\n```json\n{BYE}\n```",
+    "gemma, in Python": "Good.\n```tool_code\nprint(book("
+    + ", ".join(f"{key}={value!r}" for key, value in ARGUMENTS.items())
+    + "))\nend_call()\n```",
+    "a list": f"[{FRIDAY}, {BYE}]\nGood.",
 }
 
 
@@ -87,6 +95,90 @@ def test_a_call_that_is_cut_off_is_still_a_call_with_the_arguments_as_written() 
     text, calls = parse('Good. <tool_call>{"name": "book", "arguments": {"day": "Fri')
     assert text.strip() == "Good."
     assert (calls[0].name, calls[0].arguments) == ("book", '{"day": "Fri')
+
+
+def test_json_in_the_middle_of_a_sentence_goes_on_as_text_when_it_ends() -> None:
+    parser = ReplyParser(tools=True)
+    assert list(parser.feed("It is {20")) == [TextDelta("It is ")]
+    assert list(parser.feed("} degrees")) == [TextDelta("{20}"), TextDelta(" degrees")]
+
+
+def test_code_that_is_no_call_is_text() -> None:
+    for said in ("```python\nx = 1\n```", "```json\n[1, 2]\n```", "``` and more"):
+        assert parse(said) == (said, [])
+
+
+def test_marks_that_close_nothing_are_not_spoken() -> None:
+    assert parse("Good.</tool_call> Bye.</think></function>") == ("Good. Bye.", [])
+
+
+def test_a_thought_that_the_prompt_began_is_not_spoken() -> None:
+    parser = ReplyParser(tools=False)
+    parser.begin_in_thought()
+    items = [
+        item for piece in ("Hm, a ", "caller.</th", "ink>\n\nHello.") for item in parser.feed(piece)
+    ]
+    assert items == [TextDelta("\n\nHello.")]
+
+
+_NOISE = st.text(alphabet='ab {}[]":,`<>|/=\\\n', max_size=12)
+_PARTS = st.sampled_from(
+    [
+        "<tool_call>",
+        "</tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|python_tag|>",
+        "```",
+        "```tool_code\n",
+        "<think>",
+        "</think>",
+        "<function=",
+        "</function>",
+        FRIDAY,
+        BYE,
+        f"[{BYE}]",
+        "book()",
+        "Good. ",
+    ]
+)
+
+
+@given(st.lists(st.one_of(_PARTS, _NOISE), max_size=8), st.booleans(), st.data())
+def test_of_any_reply_the_same_comes_out_however_it_is_cut(
+    parts: list[str], tools: bool, data: st.DataObject
+) -> None:
+    whole = "".join(parts)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=10)))
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    results = []
+    for cut in ([whole], list(whole), pieces):
+        text, calls = parse(*cut, tools=tools)
+        results.append(("".join(text.split()), [(call.name, call.arguments) for call in calls]))
+    assert results[0] == results[1] == results[2]
+
+
+@given(
+    st.lists(st.sampled_from(sorted(FAMILIES)), min_size=1, max_size=2),
+    st.integers(0, 200),
+    st.data(),
+)
+def test_however_a_reply_ends_no_mark_of_a_call_is_spoken(
+    families: list[str], length: int, data: st.DataObject
+) -> None:
+    """Cut off in the middle of a mark, nobody can know that it was to be one."""
+    whole = "\n".join(FAMILIES[family] for family in families)[:length]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))
+    text, _ = parse(*(whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)))
+    for mark in (
+        "<tool_call>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "<|python_tag|>",
+        "<function=",
+        '"name": "',
+    ):
+        assert mark not in text
 
 
 def test_a_call_without_a_name_is_dropped() -> None:
