@@ -45,6 +45,11 @@ class PiperSettings(Settings):
     clause_pause_s: float = Field(
         0.12, ge=0, le=2, description="Silence after a clause that another follows, seconds."
     )
+    cache_mb: float = Field(
+        16,
+        ge=0,
+        description="Megabytes of audio to keep of clauses that were spoken, for when they are said again.",
+    )
 
 
 def build(settings: PiperSettings, context: BuildContext) -> TextToSpeech:
@@ -69,6 +74,6 @@ def register_providers() -> list[Offer]:
             settings=PiperSettings,
             build=build,
             capabilities=CAPABILITIES,
-            summary="Piper voices: natural speech on a CPU, a sentence at a time.",
+            summary="Piper voices: natural speech on a CPU, streamed from the first tenth of a second on.",
         )
     ]

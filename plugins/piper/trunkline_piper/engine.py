@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One Piper voice: text to phoneme ids by `piper-tts`, ids to audio by our own ONNX session.
+"""One Piper voice: text to phoneme ids by `piper-tts`, ids to audio by our own ONNX sessions.
 
 Blocking; the provider calls it in its worker thread.
 """
@@ -7,20 +7,22 @@ Blocking; the provider calls it in its worker thread.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from piper import PiperConfig, PiperVoice
 
-from appliance.plugin import ModelNotFoundError, Pcm, UnavailableError
+from appliance.plugin import ModelNotFoundError, Pcm
+from trunkline_piper.graph import Feed, VoiceGraph, load
 
 _CALIBRATION = "Good morning, how can I help you today?"
-_SILENCE = 0.003
-"""-50 dBFS."""
+_SILENCE = 98
+"""-50 dBFS of int16."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,17 @@ class PiperEngine:
         config_path = model.with_name(model.name + ".json")
         try:
             self.config = PiperConfig.from_dict(json.loads(config_path.read_text(encoding="utf-8")))
-            self._session = _session(model, threads)
+            # Of PiperVoice only the way from text to ids is used, which needs no session.
+            self._voice = PiperVoice(session=None, config=self.config)
+            said = self.sentences(_CALIBRATION)
+            probe = said[0] if said else self._voice.phonemes_to_ids([])
+            feed = self._feed(probe, self.default_scales(), None)
+            self.graph: VoiceGraph = load(model, threads, self.config.sample_rate, feed)
+            loudest = max((self._loudness(ids) for ids in said), default=1.0)
         except Exception as error:
             message = f"the Piper voice {model} cannot be loaded: {error}"
             raise ModelNotFoundError(message, remedy="run: trunkline models verify") from error
-        self._voice = PiperVoice(session=self._session, config=self.config)
-        self._gain = 1.0
-        self._gain = peak / self._loudness()
+        self._gain = peak / (loudest or 1.0)
 
     def sentences(self, text: str) -> list[list[int]]:
         """Return the phoneme ids of each sentence of `text` that has something to say."""
@@ -80,13 +86,16 @@ class PiperEngine:
         Raises:
             UnavailableError: the run failed, or `options.terminate` ended it.
         """
-        audio = self._run(ids, scales, speaker, options) * (self._gain * 32_767)
-        yield _trimmed(np.clip(audio, -32_767, 32_767).astype(np.int16), self.config.sample_rate)
+        scale = self._gain * 32_767
+        audio = self.graph.run(self._feed(ids, scales, speaker), options)
+        return trimmed(
+            (np.clip(piece * scale, -32_767, 32_767).astype(np.int16) for piece in audio),
+            lead=self.config.sample_rate // 100,
+            tail=self.config.sample_rate // 50,
+        )
 
-    def _run(
-        self, ids: list[int], scales: Scales, speaker: int | None, options: ort.RunOptions
-    ) -> NDArray[np.float32]:
-        feed = {
+    def _feed(self, ids: list[int], scales: Scales, speaker: int | None) -> Feed:
+        feed: dict[str, NDArray[Any]] = {
             "input": np.array([ids], np.int64),
             "input_lengths": np.array([len(ids)], np.int64),
             "scales": np.array([scales.noise, scales.length, scales.noise_w], np.float32),
@@ -94,19 +103,14 @@ class PiperEngine:
         if self.config.num_speakers > 1:
             chosen = self.config.default_speaker_id if speaker is None else speaker
             feed["sid"] = np.array([chosen], np.int64)
-        try:
-            (audio,) = self._session.run([self._session.get_outputs()[0].name], feed, options)
-        except Exception as error:  # ONNX Runtime raises classes of its own without a common base
-            raise UnavailableError(f"the Piper voice failed: {error}") from error
-        return np.asarray(audio, np.float32).reshape(-1)
+        return feed
 
-    def _loudness(self) -> float:
-        """Return the peak of a calibration sentence; it warms the session up as well."""
-        loudest = 0.0
-        for ids in self.sentences(_CALIBRATION):
-            audio = self._run(ids, self.default_scales(), None, ort.RunOptions())
-            loudest = max(loudest, float(np.abs(audio).max(initial=0.0)))
-        return loudest or 1.0
+    def _loudness(self, ids: list[int]) -> float:
+        """Return the peak of a sentence; it warms the sessions up as well."""
+        feed = self._feed(ids, self.default_scales(), None)
+        return max(
+            float(np.abs(piece).max(initial=0)) for piece in self.graph.run(feed, ort.RunOptions())
+        )
 
 
 def _find(path: Path) -> Path:
@@ -123,17 +127,26 @@ def _find(path: Path) -> Path:
     return path
 
 
-def _session(model: Path, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+def trimmed(audio: Iterable[Pcm], lead: int, tail: int) -> Iterator[Pcm]:
+    """Pass pieces on without the silence around them; silence inside waits for the sound after it.
 
-
-def _trimmed(pcm: Pcm, rate: int) -> Pcm:
-    """Cut the silence around a sentence to 10 ms before and 20 ms after."""
-    sound = np.flatnonzero(np.abs(pcm.astype(np.int32)) > _SILENCE * 32_768)
-    if not sound.size:
-        return pcm[:0]
-    return pcm[max(0, int(sound[0]) - rate // 100) : int(sound[-1]) + 1 + rate // 50]
+    Args:
+        audio: pieces of one sentence.
+        lead: samples of silence to keep before the first sound.
+        tail: samples of silence to keep after the last one.
+    """
+    held = np.zeros(0, np.int16)  # silence that is not passed on yet
+    kept = -1  # samples of silence that were, since the last sound; -1 before the first
+    for piece in audio:
+        joined = np.concatenate([held, piece])
+        sound = np.flatnonzero(np.abs(joined.astype(np.int32)) > _SILENCE)
+        if not sound.size:
+            held = joined if kept >= 0 else joined[max(0, joined.size - lead) :]
+            continue
+        start = 0 if kept >= 0 else max(0, int(sound[0]) - lead)
+        last = int(sound[-1]) + 1
+        end = min(joined.size, last + tail)
+        held, kept = joined[end:], end - last
+        yield joined[start:end]
+    if 0 <= kept < tail and held.size:
+        yield held[: tail - kept]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The `TextToSpeech` over one voice: clauses in, a chunk for each sentence out."""
+"""The `TextToSpeech` over one voice: clauses in, audio out in pieces that grow."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
@@ -21,10 +21,11 @@ from appliance.plugin import (
     Pcm,
     SpeechChunk,
     TtsRequest,
-    UnavailableError,
 )
 from trunkline_piper import CAPABILITIES, PiperSettings
 from trunkline_piper.engine import PiperEngine, Scales
+from trunkline_piper.phrases import Phrases
+from trunkline_piper.worker import Worker
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -49,46 +50,63 @@ class PiperTextToSpeech:
             self._speaker = self._speaker_id(settings.speaker)
         except InvalidRequestError as error:
             raise ConfigurationError(f"speaker: {error.message}", remedy=error.remedy) from error
-        self._worker: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "piper")
+        self._worker = Worker("piper")
+        self._phrases = Phrases(round(settings.cache_mb * 2**20), config.sample_rate)
         self._running: set[ort.RunOptions] = set()
         self._refused: set[str | None] = set()
 
     async def speak(
         self, text: AsyncIterator[str], request: TtsRequest
     ) -> AsyncIterator[SpeechChunk]:
-        """Speak each sentence as soon as it is synthesized."""
+        """Speak each sentence from its first piece on."""
         speaker = self._speaker_for(request.voice)
-        scales = self._scales(request.speed)
-        options = ort.RunOptions()
-        self._running.add(options)
+        answer = _Answer(self._engine, speaker, self._scales(request.speed))
+        self._running.add(answer.options)
         pause = np.zeros(0, np.int16)
         try:
             async for clause in text:
-                for ids in await self._in_worker(partial(self._engine.sentences, clause)):
-                    pieces = self._engine.render(ids, scales, speaker, options)
-                    said = False
-                    while (pcm := await self._in_worker(partial(_next, pieces))) is not None:
-                        if pcm.size:
-                            yield SpeechChunk(np.concatenate([pause, pcm]))
-                            said, pause = True, pause[:0]
-                    if said:
-                        pause = self._pause(clause)
+                said = False
+                async for new, pcm in self._clause(answer, clause):
+                    pause = self._pause(clause) if said and new else pause
+                    yield SpeechChunk(np.concatenate([pause, pcm]))
+                    answer.given_s += (pause.size + pcm.size) / self.capabilities.sample_rate
+                    said, pause = True, pause[:0]
+                if said:
+                    pause = self._pause(clause)
         finally:
-            options.terminate = True
-            self._running.discard(options)
+            answer.options.terminate = True
+            self._running.discard(answer.options)
+
+    async def _clause(self, answer: _Answer, clause: str) -> AsyncIterator[tuple[bool, Pcm]]:
+        """Yield the audio of a clause, and whether a sentence begins with it."""
+        key = (clause.strip(), answer.speaker, answer.scales)
+        if (kept := self._phrases.get(key)) is not None:
+            for sentence in kept:
+                yield True, sentence
+            return
+        spoken: list[Pcm] = []
+        for ids in await self._in_worker(partial(self._engine.sentences, clause), answer):
+            following = partial(_next, answer.render(ids))
+            parts: list[Pcm] = []
+            while True:
+                pcm: Pcm | None = await self._in_worker(following, answer)
+                if pcm is None:
+                    break
+                if pcm.size:
+                    yield not parts, pcm
+                    parts.append(pcm)
+            if parts:
+                spoken.append(np.concatenate(parts))
+        self._phrases.keep(key, tuple(spoken))
 
     async def aclose(self) -> None:
         """End what runs, and the worker thread."""
-        if self._worker is not None:
-            for options in self._running:
-                options.terminate = True
-            self._worker.shutdown(wait=True, cancel_futures=True)
-            self._worker = None
+        for options in self._running:
+            options.terminate = True
+        self._worker.close()
 
-    async def _in_worker(self, work: Callable[[], _T]) -> _T:
-        if self._worker is None:
-            raise UnavailableError("the piper provider is closed")
-        return await asyncio.wrap_future(self._worker.submit(work))
+    async def _in_worker(self, work: Callable[[], _T], answer: _Answer) -> _T:
+        return await asyncio.wrap_future(self._worker.submit(work, answer.dry_at()))
 
     def _speaker_for(self, voice: str | None) -> int | None:
         """Return the speaker of a voice; a name that is not ours is that of another synthesizer, for
@@ -128,6 +146,26 @@ class PiperTextToSpeech:
         ends = clause.rstrip().rstrip("\"')]").endswith(_SENTENCE_ENDS)
         seconds = self._settings.sentence_pause_s if ends else self._settings.clause_pause_s
         return np.zeros(round(seconds * self.capabilities.sample_rate), np.int16)
+
+
+class _Answer:
+    """What one stream says, how, and when it would fall silent."""
+
+    def __init__(self, engine: PiperEngine, speaker: int | None, scales: Scales) -> None:
+        self.options = ort.RunOptions()
+        self.speaker = speaker
+        self.scales = scales
+        self.given_s = 0.0
+        self._engine = engine
+        self._began = time.monotonic()
+
+    def render(self, ids: list[int]) -> Iterator[Pcm]:
+        """Return the pieces of one sentence; each is computed when it is asked for."""
+        return self._engine.render(ids, self.scales, self.speaker, self.options)
+
+    def dry_at(self) -> float:
+        """Return when a caller who heard everything from the start on has heard all of it."""
+        return self._began + self.given_s
 
 
 def _next(pieces: Iterator[Pcm]) -> Pcm | None:
