@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class PuppetSettings(Settings):
     word_s: float = 0.01
     name: str = "puppet"
     fail_first: Path | None = None
+    rate: int = 22050
 
 
 class Puppet:
@@ -181,7 +183,9 @@ class PuppetRecognizer(Puppet):
 class PuppetVoice(Puppet):
     """A tenth of a second for each word, with exact marks; the word "crash" ends the process."""
 
-    capabilities = TTS
+    def __init__(self, settings: PuppetSettings) -> None:
+        super().__init__(settings)
+        self.capabilities = replace(TTS, sample_rate=settings.rate)
 
     async def speak(
         self, text: AsyncIterator[str], request: TtsRequest

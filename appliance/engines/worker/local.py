@@ -6,8 +6,8 @@ demand.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import secrets
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ class LocalWorker(Worker):
         self._spec = replace(spec, memory_mib=spec.memory_mib or _half_of_memory_mib())
         self._folder = folder
         self._limits = limits or PulseLimits()
-        self._numbers = itertools.count(1)
         self._process: WorkerProcess | None = None
         self._watching: asyncio.Task[None] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -111,7 +110,7 @@ class LocalWorker(Worker):
             self._log.info("worker replaced", pid=process.pid, old=old.pid if old else 0)
 
     async def _launch(self, spec: WorkerSpec) -> WorkerProcess:
-        path = self._folder / f"{self.kind.value}-{self.name[:24]}-{next(self._numbers)}"
+        path = self._folder / secrets.token_hex(4)  # short: an address holds 107 characters
         spec = replace(spec, listen=f"unix:{path}", parent=os.getpid())
         return await WorkerProcess.launch(spec, START_S)
 
