@@ -211,13 +211,13 @@ def random_business(rng: random.Random) -> Business:
     currency = rng.choice(words.CURRENCIES)
     values = slots(rng, trade, currency)
     lines: list[str] = []
-    rich = rng.choice((0.35, 0.7, 1.0))  # short prompts make room for more answers
+    rich = rng.choice((0.4, 0.9, 1.0, 1.0))  # short prompts make room for more answers
     if business.hours.text:
         business.facts["hours"] = business.hours.text
         lines.append(business.hours.text)
-    wanted = [("address", topics.ADDRESS, 0.88)]
+    wanted = [("address", topics.ADDRESS, 0.95)]
     wanted += [
-        (key, topic, {"parking": 0.6, "payment": 0.6}.get(key, 0.045))
+        (key, topic, {"parking": 0.8, "payment": 0.8}.get(key, 0.045))
         for key, topic in topics.EXTRA.items()
     ]
     for key, topic, share in wanted:
@@ -233,7 +233,7 @@ def random_business(rng: random.Random) -> Business:
     if services:
         business.facts["services"] = services
         lines.append(services)
-    for _ in range(rng.choice((0, 0, 0, 1, 1)) if rich > 0.5 else 0):
+    for _ in range(rng.choice((0, 0, 0, 0, 1)) if rich > 0.5 else 0):
         thing, line = _oddment(rng)
         if thing not in business.oddments:
             business.oddments[thing] = line

@@ -20,6 +20,8 @@ _IN_BOOKING = {
 _IDLE = {
     "ask": 46, "start_booking": 16, "ask_and_book": 3, "change": 4, "elsewhere": 5, "nonsense": 3, "small": 23,
 }  # fmt: skip
+_CORE = {"hours": 18, "address": 17, "parking": 13, "payment": 12, "prices": 6, "services": 4}
+"""What most callers ask for, and how often."""
 _OPEN_QUESTIONS = (
     "(do you have|is there|have you got) (a|any|the) {t}[ there]?", "(what about|how about|and|tell me about) the {t}[?]",
     "(where|when|how much|what) is the {t}?", "(can|could|may) I (use|get|have|buy|rent|try|see|bring|borrow) (a|the|my) {t}?",
@@ -40,11 +42,11 @@ class Conversation(Writer):
     def question(self) -> tuple[str, str, str]:
         """A question about the business: what is said, the answer, and its kind."""
         draw = self.rng.random()
-        if draw < 0.26:
+        if draw < 0.3:
             return self._day_question()
-        if draw < 0.4:
+        if draw < 0.48:
             return self._price_question()
-        if draw < 0.9:
+        if draw < 0.94:
             return self._topic_question()
         return self._thing_question()
 
@@ -104,15 +106,9 @@ class Conversation(Writer):
         rng, business = self.rng, self.business
         draw = rng.random()
         extra = list(topics.EXTRA)
-        if draw < 0.2:
-            key = "hours"
-        elif draw < 0.38:
-            key = "address"
-        elif draw < 0.45:
-            key = "services"
-        elif draw < 0.53:
-            key = "prices"
-        elif draw < 0.83 and (held := [k for k in extra if k in business.facts]):
+        if draw < 0.7:
+            key = rng.choices(list(_CORE), list(_CORE.values()))[0]
+        elif draw < 0.88 and (held := [k for k in extra if k in business.facts]):
             key = rng.choice(held)
         else:
             key = rng.choice(extra)
