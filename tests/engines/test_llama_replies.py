@@ -108,6 +108,11 @@ def test_code_that_is_no_call_is_text() -> None:
         assert parse(said) == (said, [])
 
 
+def test_json_that_is_cut_off_is_not_spoken() -> None:
+    assert parse('Good. {"na') == ("Good. ", [])
+    assert parse('Good. ```tool_code\n{"name": "bo') == ("Good. ", [])
+
+
 def test_marks_that_close_nothing_are_not_spoken() -> None:
     assert parse("Good.</tool_call> Bye.</think></function>") == ("Good. Bye.", [])
 

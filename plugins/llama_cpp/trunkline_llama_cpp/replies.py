@@ -40,6 +40,7 @@ _OPEN = ("[TOOL_CALLS]", "<|python_tag|>")
 _STRAY = ("</tool_call>", "</function>", "</think>")
 _ALWAYS = (*(mark for mark in _CLOSED if mark != _FENCE), *_OPEN, *_STRAY)
 _WITH_TOOLS = (*_ALWAYS, _FENCE, "{")
+_UNFINISHED = re.compile(r'\[?\s*\{\s*"')
 _LANGUAGE = re.compile(r"\s*(?:tool_code|tool_call|json|python)?\s*")
 
 
@@ -150,7 +151,7 @@ class ReplyParser:
                 calls = unmarked_calls(code)
                 yield from calls
                 self._called = bool(calls)
-                if not calls:
+                if not calls and (closed or not _UNFINISHED.match(code)):
                     fence = _FENCE if self._mark == _FENCE else ""
                     self._said = True
                     yield TextDelta(f"{fence}{inside}{fence if closed else ''}")
