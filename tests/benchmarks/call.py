@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`./run bench-call`: one call's latency on the wire, barge-in, and the cost of the media plane.
+"""`./run bench-call`: latency on the wire, barge-in, cut-ins, and the cost of the media plane.
 
-Answer latency and barge-in: the demonstration's box (starter models) and a caller in another process.
-Media plane: a box with stub engines, and SIPp callers that play speech.
+- Answer latency and barge-in of one call: the demonstration's box (starter models) and a caller in another
+  process, who waits for each answer.
+- Answer latency and cut-ins under load: 1, 2, 4 and 8 callers at once who speak when their time has
+  come (open loop). Their paused turns hold 0.2 to 0.6 s of silence in mid-sentence. The cut-ins are
+  counted at the example agent's own end-of-turn setting and again at 550 ms.
+- Media plane: a box with stub engines, and SIPp callers that play speech.
 """
 
 from __future__ import annotations
@@ -10,18 +14,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import re
+import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from appliance.audio.resample import resample
 from appliance.caller import Script, TurnSpec, prepare
-from appliance.plugin import Pcm
+from appliance.caller.build import line_settings
+from appliance.caller.open_loop import Heard, OpenCallers, Voices, plan
+from appliance.plugin import BuildContext, Kind, Pcm, Transport
+from appliance.plugin.manager import PluginManager
 from tests.benchmarks.report import Report
 from tests.lab import sipp
-from tests.lab.process import BoxProcess, StubBox, espeak, place_call
+from tests.lab.process import DEMO_CONFIG, BoxProcess, StubBox, espeak, place_call
 
 QUESTIONS = (
     "Are you open on Saturday?",
@@ -35,6 +45,9 @@ QUESTIONS = (
 )
 MEDIA_CALLS = (1, 10, 40)
 WINDOW_S = 20.0
+LOADS = (1, 2, 4, 8)
+PATIENT_MS = 550
+"""The setting for callers who pause, to compare the cut-ins with."""
 
 
 def answer_latency(report: Report, turns: int) -> None:
@@ -67,6 +80,68 @@ def _conversation() -> list[TurnSpec]:
     into = {"say": "What are your opening hours?"}
     after = {"say": "Sorry, how much is a filling?", "interrupt_after_s": 1.2}
     return [*turns, *[TurnSpec.model_validate(turn) for turn in (into, after, into, after)]]
+
+
+def loads(report: Report, turns: int, calls_at_once: Sequence[int]) -> None:
+    """Let callers speak by the clock: latency and cut-ins at the agent's own setting and at 550 ms."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        patient = _with_end_of_turn(folder / "patient", PATIENT_MS)
+        for calls in calls_at_once:
+            heard = asyncio.run(_at_once(folder / f"{calls}", DEMO_CONFIG, calls, turns))
+            _report_load(report, "trunkline", calls, heard)
+        heard = asyncio.run(_at_once(folder / "p", patient, calls_at_once[0], turns))
+        _report_load(report, f"trunkline-{PATIENT_MS}ms", calls_at_once[0], heard)
+
+
+def _with_end_of_turn(folder: Path, ms: int) -> Path:
+    """Copy the examples and set the end-of-turn silence of all agents; return the box's configuration."""
+    shutil.copytree(DEMO_CONFIG.parents[1], folder)
+    for path in (folder / "agents").glob("*.yaml"):
+        text, changed = re.subn(r"end_of_turn_ms: \d+", f"end_of_turn_ms: {ms}", path.read_text())
+        if not changed:
+            raise RuntimeError(f"{path.name} sets no end_of_turn_ms")
+        path.write_text(text)
+    return folder / DEMO_CONFIG.relative_to(DEMO_CONFIG.parents[1])
+
+
+async def _at_once(folder: Path, config: Path, calls: int, turns: int) -> list[Heard]:
+    """Return what `calls` callers heard who begin within some seconds of each other."""
+    synthesizer = espeak()
+    planned = await plan(Voices(synthesizer), calls, turns, seed=calls)
+    await synthesizer.aclose()
+    line = _line()
+    callers = OpenCallers(line)
+    with BoxProcess(folder, config) as box:
+        await line.start(callers)
+        try:
+            if line.status().capacity < calls:
+                print(f"  the callers' line holds {line.status().capacity} calls: {calls} left out")
+                return []
+            print(f"  {calls} at once, {turns} turns each", flush=True)
+            return await callers.run(planned, [box.target] * calls)
+        finally:
+            await line.aclose()
+
+
+def _line() -> Transport:
+    settings = line_settings("sip:100@127.0.0.1", "PCMU")
+    offered = PluginManager.discover(["sip"]).offer(Kind.TRANSPORT, "sip")
+    context = BuildContext(Path, Path(tempfile.gettempdir()))
+    made: Transport = offered.build(offered.settings.model_validate(settings), context)
+    return made
+
+
+def _report_load(report: Report, arm: str, calls: int, heard: Sequence[Heard]) -> None:
+    latencies = [1000 * value for one in heard for value in one.latencies_s]
+    report.add(f"{arm}/answer_latency@{calls}", "ms", latencies)
+    for name, values in (
+        ("cut_ins_in_a_pause", [float(v) for one in heard for v in one.cut_ins]),
+        ("cut_ins_without_a_pause", [float(v) for one in heard for v in one.early]),
+        ("missed_turns", [float(v) for one in heard for v in one.missed]),
+        ("failed_calls", [float(one.failed) for one in heard]),
+    ):
+        report.add(f"{arm}/{name}@{calls}", "share", values)
 
 
 def media_plane(report: Report) -> None:
@@ -143,13 +218,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="./run bench-call", description=__doc__)
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--turns", type=int, default=60, help="answers to measure (default 60)")
-    parser.add_argument("--only", choices=["latency", "media"], help="one half of it")
+    parser.add_argument("--only", choices=["latency", "loads", "media"], help="one part of it")
+    parser.add_argument("--quick", action="store_true", help="few turns, 1 and 2 calls at once")
     options = parser.parse_args()
+    turns = 6 if options.quick else options.turns
     report = Report("call")
-    if options.only != "media":
+    if options.only in {None, "latency"}:
         print("answer latency and barge-in", flush=True)
-        answer_latency(report, options.turns)
-    if options.only != "latency":
+        answer_latency(report, turns)
+    if options.only in {None, "loads"}:
+        print("calls at once", flush=True)
+        loads(report, max(4, turns // 4), LOADS[:2] if options.quick else LOADS)
+    if options.only in {None, "media"} and not options.quick:
         print("media plane", flush=True)
         media_plane(report)
     report.show()
