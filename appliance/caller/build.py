@@ -89,8 +89,23 @@ async def build_caller(
     Raises:
         ConfigurationError: no such transport, or its settings are wrong.
     """
+    return Caller(await build_transport(plugins, settings, context, transport=transport))
+
+
+async def build_transport(
+    plugins: PluginManager,
+    settings: Mapping[str, Any],
+    context: BuildContext,
+    *,
+    transport: str = "sip",
+) -> Transport:
+    """Build what callers dial with. Not started yet.
+
+    Raises:
+        ConfigurationError: no such transport, or its settings are wrong.
+    """
     line: Transport = await _build(plugins.offer(Kind.TRANSPORT, transport), settings, context)
-    return Caller(line)
+    return line
 
 
 async def build_synthesizer(

@@ -18,6 +18,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
@@ -38,7 +39,10 @@ from appliance.plugin import (
     Transport,
 )
 
-QUESTIONS = (
+Utterances: TypeAlias = Sequence[tuple[str, str]]
+"""What callers say, each in two parts, so that a caller can think in between; the second may be ""."""
+
+QUESTIONS: Utterances = (
     ("Are you open", "on Saturday?"),
     ("How much is", "a cleaning?"),
     ("What are your", "opening hours?"),
@@ -46,12 +50,11 @@ QUESTIONS = (
     ("How much is", "a check-up?"),
     ("Are you open", "on Sunday?"),
 )
-"""Each in two parts, so that a caller can think in between."""
 INTO = ("What are your", "opening hours?")
 """The question with the longest answer: it is interrupted."""
 SLOT_S = 9.0
 FIRST_S = 4.5
-"""The greeting is over by then."""
+"""The example agent's greeting is over by then."""
 INTERRUPT_AFTER_S = 1.2
 VOICES = ("en-us+f3", "en-us+m3", "en-gb+f2", "en-us+m1")
 
@@ -95,8 +98,8 @@ class Voices:
 
     async def say(self, parts: tuple[str, str], voice: str, pause_s: float = 0.0) -> Pcm:
         """Return the two parts with a pause between them, or the whole sentence without one."""
-        if pause_s <= 0:
-            return await self._speech(" ".join(parts), voice)
+        if pause_s <= 0 or not parts[1]:
+            return await self._speech(" ".join(parts).strip(), voice)
         first, second = [await self._speech(part, voice) for part in parts]
         return np.concatenate([first, silence(round(pause_s * SAMPLE_RATE)), second])
 
@@ -110,23 +113,41 @@ class Voices:
         return self._made[text, voice]
 
 
-async def plan(voices: Voices, calls: int, turns: int, seed: int) -> list[PlannedCall]:
+async def plan(
+    voices: Voices,
+    calls: int,
+    turns: int,
+    seed: int,
+    *,
+    utterances: Utterances = QUESTIONS,
+    plain: bool = False,
+    first_s: float = FIRST_S,
+) -> list[PlannedCall]:
     """Return what `calls` callers do in one block: the same for the same seed.
 
     Every third turn is paused, every fourth is interrupted.
+
+    Args:
+        voices: what they speak with.
+        calls: how many there are.
+        turns: how often each speaks.
+        seed: of what is left to chance: who says what, and when.
+        utterances: what they choose from.
+        plain: whole turns only.
+        first_s: when each begins to speak: the greeting should be over by then.
     """
     dice = random.Random(seed)  # noqa: S311  a plan that can be made again
     planned = []
     for number in range(calls):
         voice = VOICES[number % len(VOICES)]
         made: list[Turn] = []
-        at = FIRST_S
+        at = first_s
         for index in range(turns):
-            parts = dice.choice(QUESTIONS)
-            if index % 3 == 1:
+            parts = dice.choice(utterances)
+            if index % 3 == 1 and not plain:
                 pcm = await voices.say(parts, voice, dice.uniform(0.2, 0.6))
                 made.append(Turn(at, "paused", " ... ".join(parts), pcm))
-            elif index % 4 == 3:
+            elif index % 4 == 3 and not plain:
                 made.append(Turn(at, "whole", " ".join(INTO), await voices.say(INTO, voice)))
                 again = Turn(at, "interruption", " ".join(parts), await voices.say(parts, voice))
                 made.append(again)

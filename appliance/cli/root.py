@@ -16,6 +16,7 @@ COMMANDS = {
     "serve": "appliance.cli.serve",
     "call": "appliance.cli.call",
     "doctor": "appliance.cli.doctor",
+    "capacity": "appliance.cli.capacity",
     "agents": "appliance.cli.agents",
     "calls": "appliance.cli.calls",
     "config": "appliance.cli.config",
