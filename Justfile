@@ -55,6 +55,38 @@ build-pjsua2 *ARGS:
 bench-call *ARGS:
     @python -m tests.benchmarks.call {{ARGS}}
 
+# Measure the model's scheduler against one request at a time
+bench-llm *ARGS:
+    @python -m tests.benchmarks.llm {{ARGS}}
+
+# Measure the recognizer's scheduler against 30 s windows
+bench-asr *ARGS:
+    @python -m tests.benchmarks.asr {{ARGS}}
+
+# Measure the streamed synthesizer against whole sentences
+bench-tts *ARGS:
+    @python -m tests.benchmarks.tts {{ARGS}}
+
+# Measure voice activity in one batch against one session a call
+bench-vad *ARGS:
+    @python -m tests.benchmarks.vad {{ARGS}}
+
+# Measure the media plane alone
+bench-media *ARGS:
+    @python -m tests.benchmarks.media {{ARGS}}
+
+# Measure how many calls this machine holds within a target, and where the time goes
+bench-capacity *ARGS:
+    @python -m tests.benchmarks.capacity {{ARGS}}
+
+# Measure whole agents side by side: Trunkline, Pipecat, LiveKit Agents (installs them apart, about 2 GB)
+bench-peers *ARGS:
+    @python -m tests.benchmarks.peers {{ARGS}}
+
+# Call a box for half an hour at 80 % of its capacity: ./run bench-soak --capacity 10 --json FILE
+bench-soak *ARGS:
+    @python -m tests.benchmarks.soak {{ARGS}}
+
 # Train the starter models from nothing: ./run train-starter --work DIR
 train-starter *ARGS:
     @plugins/starter_models/train.sh {{ARGS}}

@@ -189,10 +189,10 @@ def main() -> None:
     )
     parser.add_argument("--sample", type=float, default=60, help="seconds of a sample (default 60)")
     parser.add_argument("--config", type=Path, default=DEMO_CONFIG, help="the box to call")
-    parser.add_argument("--quick", action="store_true", help="one minute, one call, 10 s samples")
+    parser.add_argument("--quick", action="store_true", help="a minute and a half, one call")
     options = parser.parse_args()
     if options.quick:
-        options.minutes, options.calls, options.sample = 1, 1, 10
+        options.minutes, options.calls, options.sample = 1.5, 1, 15
     lines = options.calls or max(1, int(SHARE * (options.capacity or 0)))
     if not options.calls and not options.capacity:
         parser.error("say how many calls: --calls, or --capacity for 80 % of it")
