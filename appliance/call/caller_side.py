@@ -12,6 +12,9 @@ from appliance.call.end_of_turn import EndOfTurn, TurnView, strategy
 from appliance.call.parts import CallerTurn
 from appliance.plugin import TurnContext
 
+KNOWN_MS = 40
+"""From the time a sound was long enough for speech until the core hears of it, at most."""
+
 
 class CallerSide:
     """Follows the caller's turns.
@@ -65,9 +68,16 @@ class CallerSide:
         if turn is None or not turn.speaking:
             return
         turn.speaking, turn.silent_since_ms, turn.final = False, value.since_ms, None
-        turn.flush, turn.probability = turn.flush + 1, None
+        turn.flush, turn.probability, turn.suspected_ms = turn.flush + 1, None, 0
         self._core.do(act.FlushRecognition(turn.id, turn.flush))
         self._wait(turn)
+
+    def speech_suspected(self, value: inp.SpeechSuspected) -> None:
+        """Wait until it is known whether the caller goes on: a turn is not ended into a word's onset."""
+        turn = self.turn
+        if turn is not None and not turn.speaking and not turn.over:
+            turn.suspected_ms = value.onset_ms
+            self._set_end(turn)
 
     def interim(self, value: inp.InterimTranscript) -> None:
         """Keep the newest interim words, in case no final ones come."""
@@ -149,7 +159,14 @@ class CallerSide:
             probability=turn.probability,
             agent_text=self._core.dialogue.last_assistant(),
         )
-        self._core.set("end_of_turn", turn.silent_since_ms + self._strategy.wait_ms(view))
+        turn.wait_ms = self._strategy.wait_ms(view)
+        self._set_end(turn)
+
+    def _set_end(self, turn: CallerTurn) -> None:
+        end = turn.silent_since_ms + turn.wait_ms
+        start = self._core.timing.start_ms
+        known = turn.suspected_ms + start + KNOWN_MS
+        self._core.set("end_of_turn", max(end, min(known, end + start)))
 
     def _silent_turn(self, turn_id: int, flush: int) -> CallerTurn | None:
         turn = self.turn

@@ -36,6 +36,14 @@ class SpeechStopped:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechSuspected:
+    """Soon after the caller fell silent a sound began that is too short yet to be speech or a click."""
+
+    kind: ClassVar[str] = "speech.suspected"
+    onset_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class InterimTranscript:
     """Words of a turn that is still going on."""
 
@@ -203,6 +211,7 @@ Input: TypeAlias = (
     Answered
     | SpeechStarted
     | SpeechStopped
+    | SpeechSuspected
     | InterimTranscript
     | FinalTranscript
     | RecognitionFailed

@@ -64,6 +64,7 @@ class CallMachine:
             inp.Answered: self._answered,
             inp.SpeechStarted: self._speech_started,
             inp.SpeechStopped: self._speech_stopped,
+            inp.SpeechSuspected: self._caller.speech_suspected,
             inp.InterimTranscript: self._caller.interim,
             inp.FinalTranscript: self._caller.final,
             inp.RecognitionFailed: self._caller.recognition_failed,

@@ -22,6 +22,10 @@ class CallerTurn:
     final: str | None = None
     """Text of the newest flush, None while the recognizer works on it."""
     interim: str = ""
+    wait_ms: int = 0
+    """Silence that ends it."""
+    suspected_ms: int = 0
+    """Onset of a sound in the pause that may be speech; 0 when there is none."""
     probability: float | None = None
     """The turn detector's opinion of the newest flush."""
     over: bool = False

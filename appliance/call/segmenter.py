@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from appliance.call.inputs import SpeechStarted, SpeechStopped
+from appliance.call.inputs import SpeechStarted, SpeechStopped, SpeechSuspected
 from appliance.call.timing import TurnTaking
 
 
@@ -21,13 +21,16 @@ class Segmenter:
         self._speaking = False
         self._run_ms = 0  # of speech while silent, of silence while speaking
         self._since_ms = 0
+        self._pause_ends_ms = 0  # until then a sound may mean that the turn is not over
 
     @property
     def speaking(self) -> bool:
         """Whether the caller is in speech."""
         return self._speaking
 
-    def push(self, score: float, end_ms: int) -> SpeechStarted | SpeechStopped | None:
+    def push(
+        self, score: float, end_ms: int
+    ) -> SpeechStarted | SpeechStopped | SpeechSuspected | None:
         """Take the score of the window that ended at `end_ms` of media time."""
         contrary = (
             score < self._timing.silence_threshold
@@ -42,7 +45,13 @@ class Segmenter:
         self._run_ms += self._window
         need = self._timing.stop_ms if self._speaking else self._timing.start_ms
         if self._run_ms < need:
-            return None
+            begins = not self._speaking and self._run_ms == self._window
+            in_pause = begins and end_ms <= self._pause_ends_ms
+            return SpeechSuspected(self._since_ms) if in_pause else None
         self._run_ms = 0
         self._speaking = not self._speaking
-        return SpeechStarted(self._since_ms) if self._speaking else SpeechStopped(self._since_ms)
+        if self._speaking:
+            return SpeechStarted(self._since_ms)
+        longest = max(self._timing.end_of_turn_ms, self._timing.unsure_end_of_turn_ms)
+        self._pause_ends_ms = self._since_ms + longest + self._window
+        return SpeechStopped(self._since_ms)

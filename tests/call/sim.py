@@ -25,6 +25,7 @@ Delta = TextDelta | ToolCall | TokenUsage | Exception
 Model = Callable[[LlmRequest], Sequence[Delta]]
 
 MS_PER_CHAR = 60
+WINDOW_MS = 32
 
 
 def agent(**changes: Any) -> Agent:
@@ -116,6 +117,8 @@ class Sim:
         for spoken in self.caller:
             self.at(spoken.start_ms + timing.start_ms, inp.SpeechStarted(spoken.start_ms))
             self.at(spoken.end_ms + timing.stop_ms, inp.SpeechStopped(spoken.end_ms))
+        for spoken in self.caller[1:]:
+            self.at(spoken.start_ms + WINDOW_MS, inp.SpeechSuspected(spoken.start_ms))
 
     def at(self, t_ms: int, value: inp.Input) -> None:
         heapq.heappush(self._heap, (t_ms, next(self._order), value))

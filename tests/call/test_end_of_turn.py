@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from appliance.call import inputs as inp
 from appliance.call.core import Script
 from appliance.call.end_of_turn import DetectedEnd, PlainSilence, TurnView, strategy
 from appliance.call.log import EventLog
@@ -74,3 +75,18 @@ def test_a_strategy_that_shortens_the_wait_when_the_words_come_ends_the_turn_at_
     sim.machine = CallMachine(replace(sim.script, end_of_turn=Sure()), sim.log)
     sim.run(9000)
     assert sim.events("turn.committed")[0].t_ms == 3126
+
+
+def test_a_turn_is_not_ended_into_the_onset_of_a_word() -> None:
+    sim = Sim(says("Yes."), [Spoken(2000, 3000, "I would"), Spoken(3260, 4000, "like that.")])
+    sim.run(9000)
+    [committed] = sim.events("turn.committed")
+    assert committed.data["text"] == "I would like that."
+
+
+def test_a_click_at_the_end_of_the_wait_costs_no_more_than_it_takes_to_know_it() -> None:
+    sim = Sim(says("Yes."), [Spoken(2000, 3000, "I would.")])
+    for at in (3100, 3200, 3290, 3330, 3360):
+        sim.at(at, inp.SpeechSuspected(at - 32))
+    sim.run(9000)
+    assert 3300 < sim.events("turn.committed")[0].t_ms <= 3364

@@ -25,6 +25,7 @@ inputs = st.one_of(
     st.builds(inp.Answered, st.just("PCMU")),
     st.builds(inp.SpeechStarted, st.integers(0, 20_000)),
     st.builds(inp.SpeechStopped, st.integers(0, 20_000)),
+    st.builds(inp.SpeechSuspected, st.integers(0, 20_000)),
     st.builds(inp.InterimTranscript, small, words),
     st.builds(inp.FinalTranscript, small, small, words),
     st.builds(inp.RecognitionFailed, small, st.just("gone")),
