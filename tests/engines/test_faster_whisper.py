@@ -19,6 +19,7 @@ from trunkline_faster_whisper.settings import FasterWhisperSettings
 from trunkline_faster_whisper.whisper import Utterance, Whisper, _compression
 
 from appliance.plugin import (
+    SAMPLE_RATE,
     BuildContext,
     ConfigurationError,
     Flush,
@@ -29,6 +30,7 @@ from appliance.plugin import (
     TextToSpeech,
     Transcript,
     TtsRequest,
+    UnavailableError,
 )
 from appliance.plugin.conformance import SpeechToTextConformance, Subject
 
@@ -130,10 +132,39 @@ async def test_many_calls_at_once_hear_what_each_would_hear_alone(
     assert [transcripts[-1].text for transcripts in together] == alone * 3
 
 
-def test_a_batch_hears_what_each_utterance_says(whisper: Whisper, spoken: list[Pcm]) -> None:
-    together = whisper.recognize([Utterance(pcm, "en") for pcm in spoken])
-    wrong = sum(errors(truth, one.text) for truth, one in zip(SENTENCES, together, strict=True))
-    assert wrong <= 0.25 * sum(len(words(sentence)) for sentence in SENTENCES), together
+def test_a_batch_hears_word_for_word_what_each_utterance_says_alone(
+    build_context: BuildContext, spoken: list[Pcm]
+) -> None:
+    settings = FasterWhisperSettings(batch_size=4)
+    model = Whisper(build_context.model_path("starter/asr"), settings, threads=1)
+    lengths = [6 * SAMPLE_RATE - 160 * n for n in range(len(spoken))]  # of one window
+    silence = np.zeros(6 * SAMPLE_RATE, np.int16)
+    padded = [np.concatenate([pcm, silence])[:n] for pcm, n in zip(spoken, lengths, strict=True)]
+    same = [Utterance(pcm, "en") for pcm in padded]
+    alone = [model.recognize([utterance])[0].text for utterance in same]
+    together = [one.text for one in model.recognize(same)]
+    assert together == alone
+    assert sum(errors(truth, text) for truth, text in zip(SENTENCES, alone, strict=True)) <= 6
+
+
+def test_utterances_of_other_windows_or_hints_are_not_computed_together(
+    build_context: BuildContext,
+) -> None:
+    folder = build_context.model_path("starter/asr")
+    model = Whisper(folder, FasterWhisperSettings(batch_size=4, use_hints=True), threads=1)
+
+    def shape(seconds: float, *hints: str) -> object:
+        return model.shape(Utterance(np.zeros(round(seconds * SAMPLE_RATE), np.int16), "en", hints))
+
+    assert shape(2.7) == shape(3.0) == (int(3.5 * SAMPLE_RATE), ())
+    assert shape(0.1) == (SAMPLE_RATE, ())
+    assert shape(3.2) != shape(3.0)
+    assert shape(60) == shape(90)
+    precise = Whisper(folder, FasterWhisperSettings(), threads=1)
+    assert precise.shape(Utterance(np.zeros(48_000, np.int16)))[0] == 48_000 + 6_400
+    assert model.uses_hints == (shape(3.0, "Oliver") != shape(3.0))
+    with pytest.raises(UnavailableError, match="different shapes"):
+        model.recognize([Utterance(np.full(n, 9000, np.int16), "en") for n in (16_000, 64_000)])
 
 
 @pytest.mark.parametrize("sound", ["nothing", "silence", "hiss", "noise", "tone", "click"])

@@ -16,7 +16,14 @@ from trunkline_faster_whisper.provider import WhisperRecognizer
 from trunkline_faster_whisper.settings import FasterWhisperSettings
 from trunkline_faster_whisper.whisper import Recognized, Utterance, Whisper
 
-from appliance.plugin import Flush, Pcm, SttRequest, Transcript, UnavailableError
+from appliance.plugin import (
+    Flush,
+    Pcm,
+    RateLimitedError,
+    SttRequest,
+    Transcript,
+    UnavailableError,
+)
 
 RATE = 16_000
 FRAME = 320
@@ -47,6 +54,9 @@ class SteppedModel:
         if self.error:
             raise self.error
         return [Recognized(f"{len(utterance.pcm)}", 0.5) for utterance in utterances]
+
+    def shape(self, utterance: Utterance) -> int:
+        return 0
 
     def close(self) -> None:
         self.closed = True
@@ -165,17 +175,13 @@ async def test_interims_come_while_audio_arrives_and_cover_the_newest(
     model.free.clear()
     listener.feed.speak(0.5)
     await until(lambda: len(model.heard) == 2)
-    listener.feed.speak(2)  # while the second is computed no further one is asked for
+    listener.feed.speak(
+        2
+    )  # three more are asked for while the second is computed: the newest stays
     await until(listener.feed.taken)
     model.free.set()
-    await until(lambda: listener.interims == [0.5, 1.0])
-
-    def third_came() -> bool:
-        listener.feed.speak(0.02)
-        return len(listener.interims) == 3
-
-    await until(third_came)
-    assert listener.interims[2] > 3
+    await until(lambda: listener.interims == [0.5, 1.0, 3.0])
+    assert model.heard == [8000, 16000, 48000]
     await listener.stop()
 
 
@@ -195,7 +201,7 @@ async def test_an_interim_that_a_final_overtakes_is_not_told(
     await listener.stop()
 
 
-async def test_nobody_computes_interims_while_another_call_waits_for_its_final(
+async def test_finals_are_computed_before_interims_that_were_asked_for_earlier(
     make: Callable[..., WhisperRecognizer], model: SteppedModel
 ) -> None:
     recognizer = make(interim_every_s=0.5)
@@ -205,15 +211,43 @@ async def test_nobody_computes_interims_while_another_call_waits_for_its_final(
     first.feed.flush()
     await until(lambda: model.heard == [4800])
     second.feed.speak(1)
+    await until(second.feed.taken)
     third.feed.speak(0.4)
     third.feed.flush()
-    second.feed.speak(0.4)
-    await until(lambda: second.feed.taken() and third.feed.taken())
+    await until(third.feed.taken)
     model.free.set()
     await until(lambda: third.finals == [0.4])
-    assert model.heard == [4800, 6400]
+    await until(lambda: second.interims == [1.0])
+    assert model.heard == [4800, 6400, 16000]
     for listener in (first, second, third):
         await listener.stop()
+
+
+async def test_above_the_limit_interims_are_left_out_and_then_a_call_is_told(
+    make: Callable[..., WhisperRecognizer], model: SteppedModel
+) -> None:
+    recognizer = make(interim_every_s=0.5, queue_limit=2)
+    model.free.clear()
+    running, talking, *waiting, late = (Listener(recognizer, f"{n}") for n in range(5))
+    running.feed.speak(0.1)
+    running.feed.flush()
+    await until(lambda: model.heard == [1600])
+    talking.feed.speak(0.5)
+    await until(talking.feed.taken)
+    for number, listener in enumerate(waiting):
+        listener.feed.speak(0.2 + number / 10)
+        listener.feed.end()
+    await until(lambda: all(listener.feed.taken() for listener in waiting))
+    late.feed.speak(0.4)
+    late.feed.end()
+    with pytest.raises(RateLimitedError, match="the recognizer is full: 2 utterances wait"):
+        await late.task
+    model.free.set()
+    await asyncio.gather(*(listener.task for listener in waiting))
+    assert model.heard == [1600, 3200, 4800]
+    assert talking.interims == []
+    await running.stop()
+    await talking.stop()
 
 
 async def test_streams_do_not_mix(make: Callable[..., WhisperRecognizer]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +19,8 @@ from appliance.plugin import (
 )
 from trunkline_faster_whisper.audio import quietest_point
 from trunkline_faster_whisper.settings import FasterWhisperSettings
-from trunkline_faster_whisper.whisper import Recognized, Utterance, Whisper
-from trunkline_faster_whisper.workers import Workers
+from trunkline_faster_whisper.whisper import Utterance, Whisper
+from trunkline_faster_whisper.workers import Pending, Workers
 
 _EARLIEST_CUT = 0.6
 """Long audio is cut in the last 40 % of the longest window, so that no part gets too short."""
@@ -39,7 +38,7 @@ class WhisperRecognizer:
     def __init__(self, model: Whisper, settings: FasterWhisperSettings, threads: int) -> None:
         self._model = model
         self._settings = settings
-        self._workers = Workers(model, threads)
+        self._workers = Workers(model, threads, settings.queue_limit)
         self.capabilities = SttCapabilities(
             interim_results=settings.interim_every_s > 0,
             languages=model.languages,
@@ -53,6 +52,7 @@ class WhisperRecognizer:
 
         Raises:
             InvalidRequestError: the model does not know the language.
+            RateLimitedError: too many utterances of other calls wait.
             UnavailableError: the engine failed or is closed.
         """
         language = self._model.language_code(request.language)
@@ -80,13 +80,13 @@ class WhisperRecognizer:
 class _Answer:
     """A transcript that is being computed: the parts of the turn, in order."""
 
-    parts: list[Future[Recognized]]
+    parts: list[Pending]
     is_final: bool
     audio_s: float
     superseded: bool = False
 
     async def transcript(self) -> Transcript | None:
-        """Wait for it; None when a final overtook this interim."""
+        """Wait for it; None when a newer interim or a final overtook this interim."""
         found = []
         for part in self.parts:
             waiter = asyncio.wrap_future(part)
@@ -125,14 +125,14 @@ class _Turn:
         self._hints = hints
         self._longest = round(settings.max_window_s * SAMPLE_RATE)
         self._interim_every = round(settings.interim_every_s * SAMPLE_RATE)
-        self._heads: list[Future[Recognized]] = []  # parts that were cut off, of a long turn
+        self._heads: list[Pending] = []  # parts that were cut off, of a long turn
         self._tail: list[Pcm] = []
         self._tail_samples = 0
         self._samples = 0
         self._flushed_at: int | None = None
         self._interim_at = 0
         self._interim: _Answer | None = None
-        self._given: list[Future[Recognized]] = []
+        self._given: list[Pending] = []
 
     async def read(self, audio: AsyncIterator[Pcm | Flush]) -> None:
         """Take the audio in; put an answer into the queue for each `Flush`, and None at the end."""
@@ -173,24 +173,20 @@ class _Turn:
         self._flushed_at = self._interim_at = self._samples
 
     def _answer_meanwhile(self) -> None:
-        """Ask for an interim transcript, unless the last one is not ready or calls wait for finals."""
-        if self._interim is not None and not self._interim.parts[-1].done():
-            return
-        utterance = Utterance(np.concatenate(self._tail), self._language, self._hints)
-        part = self._workers.submit_if_idle(utterance)
-        if part is None:
-            return
-        self._given.append(part)
+        """Ask for an interim transcript; it takes the place of one that still waits."""
         self._interim_at = self._samples
+        utterance = Utterance(np.concatenate(self._tail), self._language, self._hints)
+        part = self._workers.interim(utterance, self)
+        self._given.append(part)
         self._interim = _Answer([*self._heads, part], False, self._samples / SAMPLE_RATE)
         self.answers.put_nowait(self._interim)
 
-    def _submit(self, pcm: Pcm) -> Future[Recognized]:
-        part = self._workers.submit(Utterance(pcm, self._language, self._hints))
+    def _submit(self, pcm: Pcm) -> Pending:
+        part = self._workers.final(Utterance(pcm, self._language, self._hints), self)
         self._given.append(part)
         return part
 
     def cancel(self) -> None:
         """Give up everything that has not begun."""
         for part in self._given:
-            part.cancel()
+            self._workers.give_up(part)

@@ -35,7 +35,14 @@ class FasterWhisperSettings(Settings):
         default=0,
         ge=0,
         le=64,
-        description="Utterances computed together; 0: 1 on a CPU, where more gains nothing, 16 on a GPU.",
+        description="Utterances computed together; 0: 1 on a CPU, where more than 2 gain nothing, 16 on "
+        "a GPU. Above 1 windows are multiples of half a second, and equal ones are computed together.",
+    )
+    queue_limit: int = Field(
+        default=64,
+        ge=1,
+        description="Utterances of all calls that may wait. Above it interim results are left out first; "
+        "then a call is told at once that the recognizer is full.",
     )
     language: str | None = Field(
         default=None,
@@ -49,7 +56,8 @@ class FasterWhisperSettings(Settings):
     interim_every_s: float = Field(
         default=0.5,
         ge=0,
-        description="Seconds of new audio between interim results; 0: none. They only use idle time.",
+        description="Seconds of new audio between interim results; 0: none. They are computed while no "
+        "final waits.",
     )
     min_window_s: float | None = Field(
         default=None,

@@ -35,6 +35,9 @@ from trunkline_faster_whisper.settings import FasterWhisperSettings
 _PUBLISHED_VOCABULARY = 51_864
 """Tokens of the smallest vocabulary of the Whisper models that OpenAI published."""
 
+_WINDOW_STEP_S = 0.5
+"""Windows are multiples of it where several utterances are computed together."""
+
 _TOKENS_PER_S = 20
 """Bound of the text for a second of audio: twice the rate of fast speech in a small vocabulary."""
 
@@ -102,6 +105,7 @@ class Whisper:
         self._min_samples = round(window * SAMPLE_RATE)
         on_gpu = self._model.model.device == "cuda"
         self.batch_size = settings.batch_size or (16 if on_gpu else 1)
+        self._step = round(_WINDOW_STEP_S * SAMPLE_RATE) if self.batch_size > 1 else 1
 
     @property
     def languages(self) -> frozenset[str]:
@@ -125,8 +129,20 @@ class Whisper:
             )
         return code
 
+    def shape(self, utterance: Utterance) -> tuple[int, tuple[str, ...]]:
+        """Return what utterances need to have in common to be computed together: window and hints.
+
+        The window, in samples, is as long as the speech and its padding, and no shorter than the minimum.
+        """
+        extractor = self._model.feature_extractor
+        padding = round(self._settings.padding_s * SAMPLE_RATE)
+        samples = max(len(utterance.pcm) + padding, self._min_samples)
+        samples = -(-samples // self._step) * self._step
+        window = min(samples, extractor.nb_max_frames * extractor.hop_length)
+        return window, utterance.hints if self.uses_hints else ()
+
     def recognize(self, utterances: Sequence[Utterance]) -> list[Recognized]:
-        """Recognize a batch; the results stand in the order of the arguments.
+        """Recognize a batch of one shape; the results stand in the order of the arguments.
 
         Raises:
             UnavailableError: the engine failed.
@@ -148,7 +164,8 @@ class Whisper:
         return results
 
     def _generate(self, utterances: Sequence[Utterance]) -> list[Recognized]:
-        encoded = self._model.model.encode(self._features(utterances))
+        window, hints = self._common_shape(utterances)
+        encoded = self._model.model.encode(self._features(utterances, window))
         languages = [utterance.language for utterance in utterances]
         if None in languages:
             detected = self._model.model.detect_language(encoded)
@@ -160,11 +177,11 @@ class Whisper:
             Tokenizer(self._model.hf_tokenizer, self.multilingual, "transcribe", language)
             for language in languages
         ]
-        longest_s = max(len(utterance.pcm) for utterance in utterances) / SAMPLE_RATE
-        bound = min(self._model.max_length // 2, 16 + round(_TOKENS_PER_S * longest_s))
+        window_s = window / SAMPLE_RATE
+        bound = min(self._model.max_length // 2, 16 + round(_TOKENS_PER_S * window_s))
         outcomes = self._model.model.generate(
             encoded,
-            self._prompts(utterances, tokenizers),
+            self._prompts(tokenizers, hints),
             beam_size=1,
             max_length=2 * bound,  # CTranslate2 generates half of it
             return_scores=True,
@@ -179,13 +196,14 @@ class Whisper:
             )
         ]
 
-    def _features(self, utterances: Sequence[Utterance]) -> ctranslate2.StorageView:
-        padding = round(self._settings.padding_s * SAMPLE_RATE)
-        longest = max(len(utterance.pcm) for utterance in utterances) + padding
+    def _common_shape(self, utterances: Sequence[Utterance]) -> tuple[int, tuple[str, ...]]:
+        shapes = {self.shape(utterance) for utterance in utterances}
+        if len(shapes) > 1:
+            raise ValueError(f"utterances of different shapes: {sorted(shapes)}")
+        return shapes.pop()
+
+    def _features(self, utterances: Sequence[Utterance], samples: int) -> ctranslate2.StorageView:
         extractor = self._model.feature_extractor
-        samples = min(
-            max(longest, self._min_samples), extractor.nb_max_frames * extractor.hop_length
-        )
         mels: list[NDArray[np.float32]] = []
         for utterance in utterances:
             waveform = np.zeros(samples, np.float32)
@@ -195,21 +213,14 @@ class Whisper:
         batch = np.ascontiguousarray(np.stack(mels)[..., : extractor.nb_max_frames], np.float32)
         return ctranslate2.StorageView.from_array(batch)
 
-    def _prompts(
-        self, utterances: Sequence[Utterance], tokenizers: Sequence[Tokenizer]
-    ) -> list[list[int]]:
+    def _prompts(self, tokenizers: Sequence[Tokenizer], hints: tuple[str, ...]) -> list[list[int]]:
         """Return the prompts; in all of them `<|startoftranscript|>` stands at the same index."""
-        previous = [
-            tokenizer.encode(" " + ", ".join(utterance.hints))[: self._model.max_length // 4]
-            if utterance.hints and self.uses_hints
-            else []
-            for utterance, tokenizer in zip(utterances, tokenizers, strict=True)
-        ]
-        shortest = min(len(tokens) for tokens in previous)
+        words = " " + ", ".join(hints)
+        limit = self._model.max_length // 4
         return [
-            ([tokenizer.sot_prev, *tokens[:shortest]] if shortest else [])
+            ([tokenizer.sot_prev, *tokenizer.encode(words)[:limit]] if hints else [])
             + [*tokenizer.sot_sequence, tokenizer.no_timestamps]
-            for tokens, tokenizer in zip(previous, tokenizers, strict=True)
+            for tokenizer in tokenizers
         ]
 
     def _judge(self, outcome: Any, tokenizer: Tokenizer, language: str | None) -> Recognized:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that run the model: finals first, interim results only when nobody waits.
+"""Threads that run the model on what the schedule gives them.
 
 CTranslate2 releases the interpreter lock while it computes, and cannot be interrupted. So a cancelled job
 that has not begun is never begun; one that has begun ends, unread.
@@ -8,33 +8,40 @@ that has not begun is never begun; one that has begun ends, unread.
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
-from appliance.plugin import UnavailableError
+from appliance.plugin import RateLimitedError, UnavailableError
+from trunkline_faster_whisper.schedule import FullError, Schedule
 from trunkline_faster_whisper.whisper import Recognized, Utterance, Whisper
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    utterance: Utterance
-    result: Future[Recognized] = field(default_factory=Future)
+class Pending(Future[Recognized]):
+    """A text that is being computed, or waits to be.
+
+    Args:
+        utterance: of which.
+    """
+
+    def __init__(self, utterance: Utterance) -> None:
+        super().__init__()
+        self.utterance = utterance
 
 
 class Workers:
-    """A queue and the threads that serve it.
+    """The schedule and the threads that serve it.
 
     Args:
         model: the model; several threads may use it at once.
         threads: how many.
+        limit: utterances that may wait.
     """
 
-    def __init__(self, model: Whisper, threads: int) -> None:
+    def __init__(self, model: Whisper, threads: int, limit: int) -> None:
         self._model = model
-        self._jobs: deque[_Job] = deque()
+        self._limit = limit
+        self._schedule: Schedule[Pending] = Schedule(limit, model.batch_size)
         self._changed = threading.Condition()
-        self._idle = 0
         self._closed = False
         self._serving = threads
         self._ended: Future[None] = Future()
@@ -45,64 +52,84 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, utterance: Utterance) -> Future[Recognized]:
-        """Queue an utterance.
+    @property
+    def waiting(self) -> int:
+        """Utterances that wait now."""
+        with self._changed:
+            return len(self._schedule)
+
+    def final(self, utterance: Utterance, call: Hashable) -> Pending:
+        """Queue an utterance that its caller waits for. Interims of the same call are cancelled.
+
+        Raises:
+            RateLimitedError: too many wait already.
+            UnavailableError: the workers are closed.
+        """
+        return self._put(utterance, call, final=True)
+
+    def interim(self, utterance: Utterance, call: Hashable) -> Pending:
+        """Queue an utterance for when no final waits. A newer one of the same call cancels it.
 
         Raises:
             UnavailableError: the workers are closed.
         """
-        return self._put(_Job(utterance))
+        return self._put(utterance, call, final=False)
 
-    def submit_if_idle(self, utterance: Utterance) -> Future[Recognized] | None:
-        """Start an utterance at once, or not at all."""
-        with self._changed:
-            if self._jobs or not self._idle:
-                return None
-        return self._put(_Job(utterance))
-
-    def _put(self, job: _Job) -> Future[Recognized]:
+    def _put(self, utterance: Utterance, call: Hashable, *, final: bool) -> Pending:
+        job = Pending(utterance)
+        shape = self._model.shape(utterance)
         with self._changed:
             if self._closed:
                 raise UnavailableError("the recognizer is closed")
-            self._jobs.append(job)
+            add = self._schedule.add_final if final else self._schedule.add_interim
+            try:
+                gone = add(job, call, shape)
+            except FullError as error:
+                problem = f"the recognizer is full: {self._limit} utterances wait"
+                raise RateLimitedError(problem) from error
             self._changed.notify()
-        return job.result
+        for old in gone:
+            old.cancel()
+        return job
+
+    def give_up(self, job: Pending) -> None:
+        """Never begin what has not begun."""
+        job.cancel()
+        with self._changed:
+            self._schedule.drop(job)
 
     def _work(self) -> None:
         while batch := self._take():
-            running = [job for job in batch if job.result.set_running_or_notify_cancel()]
+            running = [job for job in batch if job.set_running_or_notify_cancel()]
             if not running:
                 continue
             try:
                 found = self._model.recognize([job.utterance for job in running])
             except BaseException as error:
                 for job in running:
-                    job.result.set_exception(error)
+                    job.set_exception(error)
             else:
                 for job, result in zip(running, found, strict=True):
-                    job.result.set_result(result)
+                    job.set_result(result)
         with self._changed:
             self._serving -= 1
             if not self._serving:
                 self._ended.set_result(None)
 
-    def _take(self) -> list[_Job]:
-        """Wait for work; return the oldest jobs, as many as make a batch, or [] when closed."""
+    def _take(self) -> list[Pending]:
+        """Wait for work; return [] when closed."""
         with self._changed:
-            self._idle += 1
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            self._idle -= 1
-            count = min(len(self._jobs), self._model.batch_size)
-            return [self._jobs.popleft() for _ in range(count)]
+            self._changed.wait_for(lambda: len(self._schedule) or self._closed)
+            return self._schedule.take()
 
     def close(self) -> Future[None]:
         """Cancel what waits, and ask the threads to end. The result is done when all have."""
         with self._changed:
             self._closed = True
-            for job in self._jobs:
-                job.result.cancel()
-            self._jobs.clear()
+            waiting = self._schedule.clear()
             self._changed.notify_all()
+        for job in waiting:
+            job.cancel()
         return self._ended
 
     def join(self) -> None:
