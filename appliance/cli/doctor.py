@@ -23,10 +23,11 @@ from appliance.cli.common import (
     data_dir,
     discover,
     find_config,
+    load_config,
     print_json,
 )
 from appliance.config import BoxConfig, ConfigError, PluginsSection
-from appliance.doctor import Finding, Status, box_findings, machine_findings
+from appliance.doctor import Finding, Status, box_findings, machine_findings, tune
 from appliance.doctor.parts import plugins
 from appliance.plugin.manager import PluginManager
 
@@ -39,6 +40,10 @@ def doctor(
     machine_only: Annotated[
         bool, typer.Option("--machine", help="Look at the machine only: no engine, no line.")
     ] = False,
+    tuned: Annotated[
+        bool,
+        typer.Option("--tune", help="Propose settings for this hardware, as TOML to paste."),
+    ] = False,
 ) -> None:
     """Check the machine, the models, the network, the PBX and the phone line.
 
@@ -48,8 +53,12 @@ def doctor(
       trunkline doctor
       trunkline doctor --config /etc/trunkline/appliance.toml --json
       trunkline doctor --machine
+      trunkline doctor --tune
     """
     logs.setup("error")
+    if tuned:
+        _tune(config, as_json=as_json)
+        return
     found: list[Finding] = []
     out = console()
 
@@ -74,6 +83,17 @@ def doctor(
         print_json([asdict(finding) for finding in found])
     if any(finding.status is Status.FAIL for finding in found):
         raise typer.Exit(PROBLEMS)
+
+
+def _tune(config: Path | None, *, as_json: bool) -> None:
+    """Print a proposal for the configuration, or for the example one where there is none."""
+    known = config is not None or any(path.is_file() for path in SEARCHED)
+    loaded = load_config(config)[0] if known else None
+    proposal = tune.propose(tune.look(), loaded)
+    if as_json:
+        print_json(proposal.to_dict())
+    else:
+        console().print(proposal.toml(), markup=False, end="")
 
 
 def _load(
