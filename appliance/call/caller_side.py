@@ -52,6 +52,10 @@ class CallerSide:
         """Begin a turn, or go on with one that was not yet decided."""
         core = self._core
         turn = self.turn
+        if turn is not None and turn.deaf:
+            self.drop()
+            self._failed()
+            return
         if turn is not None:
             turn.speaking, turn.final, turn.over = True, None, False
             core.clear("end_of_turn", "recognize")
@@ -113,10 +117,15 @@ class CallerSide:
             self._wait(turn)
 
     def recognition_failed(self, value: inp.RecognitionFailed) -> None:
-        """Give the turn up."""
-        if self.turn is not None and self.turn.id == value.turn:
-            self.drop()
-            self._failed()
+        """Give the turn up, unless all its words are known: then only more speech would be lost."""
+        turn = self.turn
+        if turn is None or turn.id != value.turn:
+            return
+        if not turn.speaking and turn.final is not None:
+            turn.deaf = True
+            return
+        self.drop()
+        self._failed()
 
     def end_of_turn(self) -> None:
         """The silence was long enough: decide, or wait for the words."""

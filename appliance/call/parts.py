@@ -22,6 +22,8 @@ class CallerTurn:
     final: str | None = None
     """Text of the newest flush, None while the recognizer works on it."""
     interim: str = ""
+    deaf: bool = False
+    """Its recognizer failed when its words were known already."""
     wait_ms: int = 0
     """Silence that ends it."""
     suspected_ms: int = 0

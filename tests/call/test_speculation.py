@@ -185,6 +185,21 @@ def test_a_synthesizer_that_fails_in_a_draft_leaves_the_answer_to_a_second_attem
     assert sim.played() == ["Hello.", OPEN]
 
 
+def test_a_recognizer_that_fails_when_the_words_are_known_does_no_harm() -> None:
+    sim = call(says(OPEN), ASKED)
+    sim.at(3200, inp.RecognitionFailed(1, "gone"))
+    sim.run(9000)
+    assert sim.played() == ["Hello.", OPEN]
+
+
+def test_a_recognizer_that_failed_before_the_caller_spoke_on_is_apologised_for() -> None:
+    sim = call(says(OPEN), [*ASKED, Spoken(3230, 4500, "On Sunday.")])
+    sim.at(3200, inp.RecognitionFailed(1, "gone"))
+    sim.run(9000)
+    assert sim.spoken()[1] == "I'm sorry,"
+    assert not sim.events("turn.committed")
+
+
 def test_an_empty_draft_is_asked_again_at_the_decision() -> None:
     replies: list[list[Delta]] = [[TokenUsage(1, 0)], [TextDelta("Yes."), TokenUsage(1, 1)]]
     sim = call(lambda _: replies.pop(0), ASKED).run(9000)
