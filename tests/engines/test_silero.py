@@ -77,6 +77,23 @@ def test_calls_that_come_and_go_do_not_disturb_the_others(detector: SileroDetect
     assert found == expected
 
 
+def test_a_call_that_takes_the_place_of_an_ended_one_starts_afresh(
+    detector: SileroDetector,
+) -> None:
+    audio = babble(np.random.default_rng(4), windows=12, calls=40)
+    lonely = detector.open()
+    expected = [float(detector.score([lonely], windows[7:8])[0]) for windows in audio]
+    crowd = [detector.open() for _ in range(40)]  # more than there are places at first
+    rows = {state.row for state in crowd}
+    assert len(rows | {lonely.row}) == 41
+    for windows in audio:
+        detector.score(crowd, windows)
+    del crowd[5:30]
+    late = [detector.open() for _ in range(25)]
+    assert {state.row for state in late} | {state.row for state in crowd} == rows
+    assert [float(detector.score([late[0]], w[7:8])[0]) for w in audio] == expected
+
+
 def test_it_agrees_with_the_graph_as_published(detector: SileroDetector) -> None:
     audio = babble(np.random.default_rng(3), windows=50, calls=1)[:, 0]
     state = detector.open()

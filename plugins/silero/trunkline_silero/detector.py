@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The detector: keeps a small state for each call and scores all calls in one session run."""
+"""The detector: one session run scores all calls; their states lie together in three arrays.
+
+A call holds a row of these arrays. A tick gathers the rows of its calls and scatters them back, three array
+operations each way however many calls there are.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +46,50 @@ def bundled_model() -> Path:
     )
 
 
-class SileroState:
-    """What one call carries from window to window: the last 64 samples and the LSTM state."""
+_ROWS = 16
+"""Rows to begin with; their number doubles when they are all held."""
 
-    __slots__ = ("cell", "context", "hidden")
+
+class _Bank:
+    """What the calls carry from window to window: the last 64 samples and the LSTM state, a row each."""
 
     def __init__(self) -> None:
-        self.context = np.zeros(CONTEXT, np.float32)
-        self.hidden = np.zeros(STATE, np.float32)
-        self.cell = np.zeros(STATE, np.float32)
+        self.context = np.zeros((0, CONTEXT), np.float32)
+        self.hidden = np.zeros((0, STATE), np.float32)
+        self.cell = np.zeros((0, STATE), np.float32)
+        self._free: list[int] = []
+
+    def rent(self) -> int:
+        """Return a row of zeros."""
+        if not self._free:
+            rows = len(self.context)
+            more = max(_ROWS, rows)
+            self.context, self.hidden, self.cell = (
+                np.concatenate([old, np.zeros((more, old.shape[1]), np.float32)])
+                for old in (self.context, self.hidden, self.cell)
+            )
+            self._free = list(range(rows + more - 1, rows - 1, -1))
+        row = self._free.pop()
+        for array in (self.context, self.hidden, self.cell):
+            array[row] = 0
+        return row
+
+    def give_back(self, row: int) -> None:
+        """Let another call have the row."""
+        self._free.append(row)
+
+
+class SileroState:
+    """One call's row; given back when nobody holds the state any more."""
+
+    __slots__ = ("_bank", "row")
+
+    def __init__(self, bank: _Bank) -> None:
+        self._bank = bank
+        self.row = bank.rent()
+
+    def __del__(self) -> None:
+        self._bank.give_back(self.row)
 
 
 class SileroDetector:
@@ -63,6 +102,7 @@ class SileroDetector:
     capabilities = VadCapabilities(window=WINDOW, sample_rate=16_000)
 
     def __init__(self, model: Path) -> None:
+        self._bank = _Bank()
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -75,7 +115,7 @@ class SileroDetector:
 
     def open(self) -> SileroState:
         """Return the state of a new call."""
-        return SileroState()
+        return SileroState(self._bank)
 
     def score(self, states: Sequence[SileroState], windows: Pcm) -> NDArray[np.float32]:
         """Score the next window of each call; `states` are updated in place.
@@ -98,19 +138,16 @@ class SileroDetector:
             raise UnavailableError("the voice activity detector is closed")
         if count == 0:
             return np.zeros(0, np.float32)
+        bank = self._bank
+        rows = np.fromiter((state.row for state in states), np.intp, count)
         frames = np.empty((count, CONTEXT + WINDOW), np.float32)
         np.multiply(windows, np.float32(1 / 32768), out=frames[:, CONTEXT:], casting="unsafe")
-        hidden = np.empty((1, count, STATE), np.float32)
-        cell = np.empty((1, count, STATE), np.float32)
-        for row, state in enumerate(states):
-            frames[row, :CONTEXT] = state.context
-            hidden[0, row] = state.hidden
-            cell[0, row] = state.cell
-        scores, hidden, cell = self._session.run(None, {"input": frames, "h": hidden, "c": cell})
-        for row, state in enumerate(states):
-            state.context[:] = frames[row, -CONTEXT:]
-            state.hidden[:] = hidden[0, row]
-            state.cell[:] = cell[0, row]
+        frames[:, :CONTEXT] = bank.context[rows]
+        feed = {"input": frames, "h": bank.hidden[rows][None], "c": bank.cell[rows][None]}
+        scores, hidden, cell = self._session.run(None, feed)
+        bank.context[rows] = frames[:, WINDOW:]
+        bank.hidden[rows] = hidden[0]
+        bank.cell[rows] = cell[0]
         return np.asarray(scores, np.float32)
 
     async def aclose(self) -> None:
