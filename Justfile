@@ -19,6 +19,10 @@ demo *ARGS:
 serve *ARGS:
     @trunkline serve {{ARGS}}
 
+# Put the CUDA builds of the engines into .venv: ./run setup --gpu
+setup *ARGS:
+    @python tools/setup.py {{ARGS}}
+
 # Check this machine and the configuration: every finding comes with a remedy
 doctor *ARGS:
     @trunkline doctor {{ARGS}}

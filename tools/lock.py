@@ -2,11 +2,12 @@
 """Pins every third-party dependency of the project with its hashes: `./run lock`.
 
 It reads what `pyproject.toml` and `plugins/*/pyproject.toml` ask for, resolves all of it together, and
-writes three files that `run` installs from:
+writes four files that `run` installs from:
 
     requirements-build.lock     what builds packages
     requirements-source.lock    what exists as source only and is compiled once
     requirements.lock           everything else, as wheels
+    requirements-gpu.lock       what `./run setup --gpu` adds: CUDA builds and CUDA's own libraries
 
 No file names an index: packages come from wherever this machine's pip gets them.
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = {"llama-cpp-python"}
 UNWANTED = {"torch", "transformers", "nvidia-cublas-cu12", "triton", "tensorflow"}
+GPU = ("onnxruntime-gpu[cuda,cudnn]<1.27", "nvidia-cublas-cu12", "nvidia-cudnn-cu12")
+"""ONNX Runtime from 1.27 on is built for CUDA 13, CTranslate2 for CUDA 12: one box has one CUDA."""
 HEADER = "# Written by ./run lock; do not edit. Names, versions and hashes only.\n"
 
 
@@ -42,6 +45,15 @@ def main() -> None:
     _write("requirements-build.lock", build)
     _write("requirements-source.lock", {n: e for n, e in everything.items() if n in COMPILED})
     _write("requirements.lock", {n: e for n, e in everything.items() if n not in COMPILED})
+    _write("requirements-gpu.lock", gpu(everything))
+
+
+def gpu(everything: dict[str, str]) -> dict[str, str]:
+    """Return the lock entries of the CUDA builds: only what `everything` does not hold already."""
+    shared = [
+        f"{name}=={_version(entry)}" for name, entry in everything.items() if name == "protobuf"
+    ]
+    return {n: e for n, e in resolve([*GPU, *shared]).items() if n not in everything}
 
 
 def resolve(requirements: list[str]) -> dict[str, str]:
