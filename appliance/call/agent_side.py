@@ -10,7 +10,8 @@ from appliance.call import inputs as inp
 from appliance.call.admission import Level
 from appliance.call.clauses import ClauseSplitter, Echo
 from appliance.call.core import Core
-from appliance.call.parts import CallerTurn, LatencySource, Reply
+from appliance.call.latency import LatencySource, breakdown
+from appliance.call.parts import CallerTurn, Reply
 from appliance.call.speculation import Speculation
 from appliance.call.states import State
 from appliance.plugin import LlmRequest, Message, ToolCall
@@ -332,27 +333,4 @@ class AgentSide:
         source, self._source = self._source, None
         if source is None or reply.canned:
             return
-        now, committed = self._core.now, source.committed_ms
-        text, clause = reply.first_text_ms or committed, reply.first_clause_ms or committed
-        first_text = max(text, committed)
-        first_clause = max(clause, first_text)
-        sound = min(max(clause + synthesis_ms, first_clause), now)
-        parts = {
-            "end_of_turn": source.due_ms - source.silent_since_ms,
-            "recognition_wait": committed - source.due_ms,
-            "first_text": first_text - committed,
-            "first_clause": first_clause - first_text,
-            "synthesis": sound - first_clause,
-        }
-        total = now - source.silent_since_ms
-        parts["playout"] = total - sum(parts.values())
-        began = reply.drafted_ms
-        gained = 0 if began is None else max(0, min(clause + synthesis_ms, committed) - began)
-        self._core.record(
-            "latency",
-            turn=source.turn,
-            total=total,
-            parts=parts,
-            tool=reply.tools_used,
-            gained=gained,
-        )
+        self._core.record("latency", **breakdown(source, reply, self._core.now, synthesis_ms))

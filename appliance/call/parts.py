@@ -90,13 +90,3 @@ class Reply:
     def handed(self, gen: int) -> str:
         """Return what a generation handed to the synthesizer."""
         return " ".join(self.clauses.get(gen, ()))
-
-
-@dataclass(frozen=True, slots=True)
-class LatencySource:
-    """The caller's turn that an answer belongs to, for the latency breakdown."""
-
-    turn: int
-    silent_since_ms: int
-    due_ms: int
-    committed_ms: int
