@@ -186,6 +186,11 @@ def test_however_a_reply_ends_no_mark_of_a_call_is_spoken(
         assert mark not in text
 
 
+def test_of_a_list_that_is_cut_off_the_whole_calls_count() -> None:
+    _, calls = parse(f'[TOOL_CALLS] [{FRIDAY}, {BYE}, {{"na')
+    assert [call.name for call in calls] == ["book", "end_call"]
+
+
 def test_a_call_without_a_name_is_dropped() -> None:
     assert parse("<tool_call>{}</tool_call>Yes.") == ("Yes.", [])
     assert parse("<tool_call>nonsense</tool_call>") == ("", [])

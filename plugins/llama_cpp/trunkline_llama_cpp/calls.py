@@ -44,18 +44,18 @@ def unmarked_calls(text: str) -> list[ToolCall]:
 
 
 def _json_calls(rest: str, *, sure: bool) -> Iterator[ToolCall]:
+    """Read one object after the other: of a list that was cut off, the whole ones count."""
     decoder = json.JSONDecoder()
-    while rest:
+    while rest := rest.lstrip(" \n;,[]"):
         try:
             value, end = decoder.raw_decode(rest)
         except (ValueError, RecursionError):
             yield from _broken_call(rest)
             return
-        for one in value if isinstance(value, list) else [value]:
-            named = isinstance(one, dict) and isinstance(one.get("name"), str)
-            if named and (sure or one.keys() & {"arguments", "parameters"}):
-                yield _call(one["name"], _arguments(one))
-        rest = rest[end:].lstrip(" \n;,")
+        named = isinstance(value, dict) and isinstance(value.get("name"), str)
+        if named and (sure or value.keys() & {"arguments", "parameters"}):
+            yield _call(value["name"], _arguments(value))
+        rest = rest[end:]
 
 
 def _arguments(call: dict[str, Any]) -> str:

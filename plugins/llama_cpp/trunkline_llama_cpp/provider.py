@@ -111,8 +111,9 @@ class LlamaModel:
             UnavailableError: llama.cpp failed, or the model is closed.
         """
         news: asyncio.Queue[News] = asyncio.Queue()
+        parser = ReplyParser(tools=bool(request.tools))
         job = Job(
-            prepare=lambda: self._prompt(request),
+            prepare=lambda: self._prompt(request, parser),
             max_tokens=request.max_tokens,
             sampler=lambda: self._sampler(request),
             listener=asyncio.get_running_loop(),
@@ -121,7 +122,6 @@ class LlamaModel:
             pace=request.pace,
         )
         text = codecs.getincrementaldecoder("utf-8")("replace")
-        parser = ReplyParser(tools=bool(request.tools))
         self._steps.submit(job)
         unwatch = (
             request.pace.watch(lambda: self._steps.pace_changed(job)) if request.pace else None
@@ -147,8 +147,11 @@ class LlamaModel:
         """Return how busy the model is; for any thread."""
         return self._steps.load()
 
-    def _prompt(self, request: LlmRequest) -> Prompt:
-        tokens = self._model.tokenize(self._template.prompt(request.messages, request.tools))
+    def _prompt(self, request: LlmRequest, parser: ReplyParser) -> Prompt:
+        text = self._template.prompt(request.messages, request.tools)
+        if text.rstrip().endswith("<think>"):
+            parser.begin_in_thought()
+        tokens = self._model.tokenize(text)
         opening = self._opening(self._template.opening(request.messages, request.tools))
         return Prompt(tokens, _agreement(tokens, opening))
 

@@ -23,14 +23,16 @@ from trunkline_llama_cpp.sampling import Grammar, GrammarError
 _LOG = logging.getLogger("trunkline.llama_cpp")
 
 _ROOTS = {
-    "<tool_call>": 'space call-a "</tool_call>" (space "<tool_call>" space call-a "</tool_call>")* space',
-    "<|python_tag|>": 'space call-p (";" space call-p)*',
-    "[TOOL_CALLS]": 'space "[" space call-a ("," space call-a)* "]" space | new ("[TOOL_CALLS]" new)*',
-    "```tool_code": 'space call-e ("," space call-e)* "```" space',
-    "```json": 'space call-e ("," space call-e)* "```" space',
-    "{": 'space call-e (";" space call-e)*',
+    "<tool_call>": 'space call-a "</tool_call>" '
+    '(space "<tool_call>" space call-a "</tool_call>"){0,3} space',
+    "<|python_tag|>": 'space call-p (";" space call-p){0,3}',
+    "[TOOL_CALLS]": 'space "[" space call-a ("," space call-a){0,3} "]" space '
+    '| new ("[TOOL_CALLS]" new){0,3}',
+    "```tool_code": 'space call-e ("," space call-e){0,3} "```" space',
+    "```json": 'space call-e ("," space call-e){0,3} "```" space',
+    "{": 'space call-e (";" space call-e){0,3}',
 }
-"""What follows each mark; for `{`, from the brace on."""
+"""What follows each mark; for `{`, from the brace on. Four calls at most: weak models go on for ever."""
 
 _KEYS = {
     "call-a": ("arguments",),
