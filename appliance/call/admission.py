@@ -86,12 +86,11 @@ class Admission:
         for samples in (self._answers, self._waits):
             while samples and samples[0][0] <= now_s - self._window:
                 samples.popleft()
-        share = self._share()
-        if share > 1:
+        if self._share(FEWEST) > 1:
             self._calm_since = None
             if now_s - self._moved >= RISE_S and self.level < Level.FULL:
                 self._move(now_s, self.level + 1)
-        elif share >= CALM:
+        elif self._share(1) >= CALM:
             self._calm_since = None
         else:
             self._calm(now_s)
@@ -104,15 +103,16 @@ class Admission:
             self._calm_since = now_s
             self._move(now_s, self.level - 1)
 
-    def _share(self) -> float:
-        """Return the load as a share of what is allowed; 0 when too little is known."""
-        recent = [ms for at, ms in self._answers if at > self._moved]
-        answers = recent if self.level is not Level.NORMAL else [ms for _, ms in self._answers]
+    def _share(self, fewest: int) -> float:
+        """Return the load as a share of what is allowed; 0 with fewer measurements than that. What was
+        measured before the last step says nothing of what it brought.
+        """
+        answers = [ms for at, ms in self._answers if at > self._moved]
         waits = [ms for at, ms in self._waits if at > self._moved]
         shares = [0.0]
-        if len(answers) >= FEWEST:
+        if len(answers) >= fewest:
             shares.append((_p95(answers) or 0.0) / self.target_p95_ms)
-        if len(waits) >= FEWEST:
+        if len(waits) >= fewest:
             shares.append((_p95(waits) or 0.0) / (self.target_p95_ms * WAIT_SHARE))
         return max(shares)
 

@@ -60,6 +60,15 @@ def test_one_slow_answer_in_forty_is_no_load() -> None:
         assert admission.answered(at, 5000 if at % 40 == 39 else 400) is Level.NORMAL
 
 
+def test_a_few_slow_answers_after_a_step_are_no_calm() -> None:
+    admission = Admission(900)
+    for at in range(5):
+        admission.answered(at, 5000)
+    assert admission.level is Level.LEAN
+    for at in range(10, 60, 6):
+        assert admission.answered(at, 5000) >= Level.LEAN
+
+
 def test_a_box_whose_calls_have_all_ended_takes_calls_again() -> None:
     admission = Admission(900)
     answer(admission, 0, 30, 2000)
