@@ -28,6 +28,7 @@ from appliance.plugin import (
 from appliance.plugin.manager import PluginManager
 from tests.call import fakes
 from tests.engines import worker_calls
+from tests.telephony.peers import until
 
 FRAME_S = 0.02
 ASKS_S = 0.9
@@ -119,8 +120,7 @@ class MemoryLine:
     async def runs(self, seconds: float) -> None:
         """Wait until it has run for so long."""
         wanted = len(self.late_s) + int(seconds / FRAME_S)
-        while len(self.late_s) < wanted:
-            await asyncio.sleep(FRAME_S)
+        await until(lambda: len(self.late_s) >= wanted, seconds + 30)
 
     async def _tick(self, host: TransportHost) -> None:
         loop = asyncio.get_running_loop()
@@ -152,37 +152,51 @@ class MemoryLine:
             await asyncio.gather(self._ticking, return_exceptions=True)
 
 
-class _Offers:
-    def __init__(self, line: MemoryLine) -> None:
+class Offers:
+    """The lab's engines, line and detector; everything else is what is installed."""
+
+    def __init__(self, line: MemoryLine | None, plugins: PluginManager) -> None:
         self._line = line
+        self._plugins = plugins
 
     def offer(self, kind: Kind, id: str) -> Offer:  # noqa: A002
-        if kind is Kind.TRANSPORT:
+        if (kind, id) == (Kind.TRANSPORT, "memory"):
             return Offer(id, kind, Settings, lambda *_: self._line, None, "")
-        if kind is Kind.VOICE_ACTIVITY:
+        if (kind, id) == (Kind.VOICE_ACTIVITY, "level"):
             return Offer(id, kind, Settings, lambda *_: fakes.LevelVad(), None, "")
-        return worker_calls.OFFERS[kind]
+        if id == "lab":
+            return worker_calls.OFFERS[kind]
+        return self._plugins.offer(kind, id)
 
 
 async def start_box(
-    folder: Path, line: MemoryLine, *, harm: str = "none", spare: str = "worker"
+    folder: Path,
+    line: MemoryLine | None,
+    *,
+    harm: str = "none",
+    placements: tuple[str, str] = ("worker", "worker"),
+    transport: str = 'use = "memory"',
+    plugins: PluginManager | None = None,
 ) -> Box:
     """Start a box with two engines of each kind; the first ones do `harm`.
 
     Args:
         folder: for configuration and data.
-        line: its phone line.
+        line: its phone line, if that is in memory.
         harm: see `worker_calls.LabSettings`.
-        spare: placement of the second ones.
+        placements: of the first and the second engines.
+        transport: keys of the section of its line.
+        plugins: for a line that is not in memory.
     """
     (folder / "agents").mkdir(exist_ok=True)
     (folder / "agents" / "lab.yaml").write_text(AGENT)
     sections = ['[agents]\ndir = "agents"\ndefault = "lab"\n[recording]\nenabled = false\n']
     for kind in worker_calls.OFFERS:
-        for name, does, placement in (("one", harm, "worker"), ("two", "none", spare)):
+        for name, does, placement in zip(("one", "two"), (harm, "none"), placements, strict=True):
             keys = f'use = "lab"\nharm = "{does}"\nplacement = "{placement}"\n'
             sections.append(f"[{kind.value}.{name}]\n{keys}")
-    sections.append('[voice_activity]\nuse = "level"\n[transport.line]\nuse = "memory"\n')
+    sections.append(f'[voice_activity]\nuse = "level"\n[transport.line]\n{transport}\n')
     path = folder / "appliance.toml"
     path.write_text("".join(sections))
-    return await Box.start(load(path, _Offers(line)), PluginManager({}))
+    installed = plugins or PluginManager({})
+    return await Box.start(load(path, Offers(line, installed)), installed)

@@ -29,6 +29,9 @@ GRACE_S = 2.0
 HEADROOM_MIB = 1024
 """Address space beyond `memory_mib` for what is reserved and not used: stacks, arenas."""
 
+NICE = 5
+"""An engine takes what the calls' audio leaves: a frame has to go out every 20 ms, and costs little."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -94,8 +97,10 @@ def run(spec: WorkerSpec, tls: TlsFiles | None = None) -> int:
     logs.setup(spec.log_level, spec.log_format)
     logging.getLogger("grpc").setLevel(logging.WARNING)  # it logs every call at debug
     sys.setswitchinterval(spec.switch_interval_s)
-    if spec.parent and not _die_with(spec.parent):
-        return 1
+    if spec.parent:
+        if not _die_with(spec.parent):
+            return 1
+        os.nice(NICE)
     _bound_memory(spec.memory_mib)
     return asyncio.run(_serve(spec, tls))
 
