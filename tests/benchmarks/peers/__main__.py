@@ -9,6 +9,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,10 @@ def arms(config: Path) -> dict[str, Make]:
         "trunkline-sip": lambda folder, calls: TrunklineSip(folder, calls, config),
     }
     for name, peer in PEERS.items():
-        for tuned in (True, False):
-            settings = {**order, "tuned": tuned}
-
-            def start(
-                folder: Path, calls: int, peer: Any = peer, settings: Any = settings
-            ) -> Running:
-                return PeerAgents(folder, calls, peer, settings)
-
-            made[name if tuned else f"{name}-shipped"] = start
+        tuned, shipped = {**order, "tuned": True}, {**order, "tuned": False}
+        made[name] = partial(PeerAgents, peer=peer, order=tuned)
+        made[f"{name}-shared"] = partial(PeerAgents, peer=peer, order=tuned, shared=True)
+        made[f"{name}-shipped"] = partial(PeerAgents, peer=peer, order=shipped)
     return made
 
 
@@ -208,7 +204,8 @@ def _about(wanted: Sequence[str]) -> dict[str, Any]:
         if framework in PEERS:
             tuned = variant != "shipped"
             versions = prepare(PEERS[framework]).versions
-            about[name] = {"tuned": tuned, "processes": "one a call", "versions": dict(versions)}
+            processes = "one for all calls" if variant == "shared" else "one a call"
+            about[name] = {"tuned": tuned, "processes": processes, "versions": dict(versions)}
         else:
             about[name] = {"transport": "sip" if variant == "sip" else "wire"}
     return about

@@ -168,11 +168,28 @@ class TrunklineSip(Running):
 
 
 class PeerAgents(Running):
-    """A peer: one server that holds the language model, and one agent process for each call."""
+    """A peer: one server that holds the language model, and agents.
 
-    def __init__(self, folder: Path, calls: int, peer: Peer, order: Mapping[str, Any]) -> None:
+    Args:
+        folder: for logs and sockets.
+        calls: how many there will be at once.
+        peer: what it is.
+        order: see `peer_order`; with `tuned`.
+        shared: one process for all calls, in place of one for each.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        calls: int,
+        peer: Peer,
+        order: Mapping[str, Any],
+        *,
+        shared: bool = False,
+    ) -> None:
         super().__init__(folder)
         self._calls = calls
+        self._shared = shared
         self._peer = peer
         self._order = dict(order)
 
@@ -180,12 +197,12 @@ class PeerAgents(Running):
         environment = prepare(self._peer)
         url = self._language_model()
         started = []
-        for number in range(self._calls):
+        for number in range(1 if self._shared else self._calls):
             name = f"{self._peer.name}-{number}"
             order = Order(path=socket_path(self.folder, name), llm_url=url, **self._order)
             command = [str(environment.python), "-m", self._peer.module, order.dump()]
             started.append((self.spawn(command, {"PYTHONPATH": python_path()}, name), name))
-            self.targets.append(order.path)
+            self.targets += [order.path] * (self._calls if self._shared else 1)
         for process, name in started:
             self.wait_ready(process, name)
 

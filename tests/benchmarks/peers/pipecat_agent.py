@@ -74,6 +74,12 @@ class WhisperSTT(SegmentedSTTService):
             yield TranscriptionFrame(text, self._user_id, time_now_iso8601())
 
 
+class LocalLLM(OpenAILLMService):
+    """OpenAI's protocol without its `developer` role, as Pipecat's own services for local servers set it."""
+
+    supports_developer_role = False
+
+
 class EspeakTTS(TTSService):
     """The same voice as in the other arms, streamed as it is synthesized."""
 
@@ -172,10 +178,10 @@ async def answer(line: Line, order: Order, recognizer: Recognizer, voice: Voice)
     )
     # Pipecat asks for the measured time of a local recognizer in place of its guess of one second.
     stt = WhisperSTT(recognizer, **({"ttfs_p99_latency": 0.3} if order.tuned else {}))
-    llm = OpenAILLMService(
+    llm = LocalLLM(
         api_key="none",
         base_url=order.llm_url,
-        settings=OpenAILLMService.Settings(
+        settings=LocalLLM.Settings(
             model="starter",
             temperature=0.0,
             max_tokens=order.max_tokens,
