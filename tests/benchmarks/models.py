@@ -3,9 +3,10 @@
 
     python -m tests.benchmarks.models --shape qwen2-0.5b --out /tmp/models
 
-What such a model writes is noise, but always the same noise: the weights come from a seed, and only
-printable characters are likely, far enough apart that rounding does not choose between them. Its vocabulary
-spells every text letter by letter; the rest of its tokens are there for their cost.
+What such a model writes is noise, but always the same noise: the weights come from a seed, and each printable
+character makes another one likely. Without that the likeliest tokens of random weights lie so close together
+that rounding would choose, and two ways of computing the same could not be compared by what they write. Its
+vocabulary spells every text letter by letter; the rest of its tokens are there for their cost.
 """
 
 from __future__ import annotations
@@ -29,11 +30,17 @@ TEMPLATE = (
 _MERGED = (chr(256), chr(257))
 """The one merge, without which llama.cpp takes no vocabulary: of two bytes that no text holds."""
 
+_NEWLINE = chr(256 + 10)
+"""How the vocabulary writes a line feed, with which every prompt ends."""
+
 _BLOCK = 32
 """Weights of a Q4_0 block: a 16-bit scale and 32 numbers of four bits, from -8 to 7."""
 
 _SPREAD = 8.0
-"""How far apart the logits of the characters are, in standard deviations of an ordinary layer's output."""
+"""Standard deviation of the characters' logits."""
+
+_FOLLOWS = 0.7
+"""How much of a character's row in the output matrix is its forerunner's embedding; the rest is noise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +130,9 @@ def _tensors(
     width, inner = shape.width, shape.inner
     narrow = width // shape.heads * shape.kv_heads
     ones = np.ones(width, np.float32)
-    yield "token_embd.weight", _q4_0(random, len(tokens), width, 1.0)
-    yield "output.weight", _head(random, tokens, width)
+    embeddings = _q4_0(random, len(tokens), width, 1.0)
+    yield "token_embd.weight", embeddings
+    yield "output.weight", _head(random, tokens, embeddings)
     yield "output_norm.weight", ones
     for layer in range(shape.layers):
         for part, rows in (("q", width), ("k", narrow), ("v", narrow)):
@@ -139,11 +147,21 @@ def _tensors(
         yield f"blk.{layer}.ffn_norm.weight", ones
 
 
-def _head(random: np.random.Generator, tokens: Sequence[str], width: int) -> NDArray[np.uint8]:
+def _head(
+    random: np.random.Generator, tokens: Sequence[str], embeddings: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
     """The output matrix: logits of zero for all but printable characters, which are never a space."""
-    rows = _q4_0(random, len(tokens), width, _SPREAD * width**-0.5)
-    silent = [not (len(token) == 1 and "!" <= token <= "~") for token in tokens]
-    blocks = rows.reshape(len(tokens), -1, 2 + _BLOCK // 2)
+    count = len(tokens)
+    given = embeddings.reshape(count, -1, 2 + _BLOCK // 2)
+    width = given.shape[1] * _BLOCK
+    rows = _q4_0(random, count, width, _SPREAD * width**-0.5)
+    blocks = rows.reshape(given.shape)
+    letters = [n for n, token in enumerate(tokens) if len(token) == 1 and "!" <= token <= "~"]
+    order = [tokens.index(_NEWLINE), *random.permutation(letters)]
+    copied = round(_FOLLOWS * given.shape[1])
+    blocks[order[1:], :copied, 2:] = given[order[:-1], :copied, 2:]
+    silent = np.ones(count, bool)
+    silent[letters] = False
     blocks[silent, :, :2] = 0
     return rows
 

@@ -91,7 +91,13 @@ async def test_the_reply_is_what_llama_cpp_writes_for_one_caller_alone(
 ) -> None:
     model = make()
     alone = llama_cpp.Llama(
-        str(random_gguf), n_ctx=1024, n_threads=1, flash_attn=True, logits_all=True, verbose=False
+        str(random_gguf),
+        n_ctx=1024,
+        n_threads=1,
+        n_threads_batch=1,
+        flash_attn=True,
+        logits_all=True,
+        verbose=False,
     )
     questions = [f"What is {n} times {n}?" for n in range(8)]
     replies = await asyncio.gather(*(reply(model, ask(question)) for question in questions))
