@@ -86,7 +86,10 @@ class DistantWorker(Worker):
                     self._log.error("worker cannot be used", error=str(error))
             await asyncio.sleep(AGAIN_S)
         events = PulseEvents(
-            silent=lambda: self._silent(link), back=lambda: self._back(link), check=lambda: ""
+            silent=lambda: self._silent(link),
+            back=lambda: self._back(link),
+            check=lambda: "",
+            wants_to_run=lambda: False,
         )
         await follow(link, limits, events)
 

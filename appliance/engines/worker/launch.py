@@ -96,6 +96,18 @@ class WorkerProcess:
             return 0
         return (int(fields[1]) - int(fields[2])) * resource.getpagesize() >> 20
 
+    def wants_to_run(self) -> bool:
+        """Tell whether its main thread would run if it were given a processor, or waits for a disk.
+
+        proc(5): state R is running or runnable, D is uninterruptible sleep. A process that hangs is in
+        S (asleep: waiting for a lock, for instance) or T (stopped).
+        """
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[0] in {"R", "D"}
+
     async def stop(self) -> None:
         """Let it end by itself, and kill it when it does not. Idempotent."""
         if not self.exited.done():

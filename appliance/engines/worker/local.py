@@ -125,6 +125,7 @@ class LocalWorker(Worker):
             silent=lambda: self._silent(link),
             back=lambda: self._back(link),
             check=lambda: self._too_big(process),
+            wants_to_run=process.wants_to_run,
         )
         why = await follow(link, self._limits, events, process.exited)
         self._serving, self._state, self._trouble = None, WorkerState.RESTARTING, why
