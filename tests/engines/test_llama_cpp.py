@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from trunkline_llama_cpp import build
 from trunkline_llama_cpp.jobs import Job, News
+from trunkline_llama_cpp.native import Context, Entry, Model
 from trunkline_llama_cpp.provider import LlamaModel
+from trunkline_llama_cpp.sampling import Sampler
 from trunkline_llama_cpp.settings import LlamaCppSettings
 
 from appliance.plugin import (
@@ -111,6 +113,30 @@ async def test_the_reply_is_what_llama_cpp_writes_for_one_caller_alone(
         scores = alone.scores[len(tokens) - 1 : len(tokens) + len(written) - 1]
         # The likeliest token each time; rounding may only choose between two that are as likely.
         assert np.all(scores.max(axis=1) - scores[range(24), written] < 0.05)
+
+
+async def test_calls_that_share_a_prompt_write_the_tokens_of_greedy_decoding_without_sharing(
+    make: Callable[..., LlamaModel], random_gguf: Path
+) -> None:
+    model = make()
+    questions = [f"Is {n} enough?" for n in range(6)]
+    replies = [await reply(model, ask(text, call_id=text)) for text in questions]
+    assert all(usage.cached > 200 for _, usage in replies[1:])
+    bare = Model(random_gguf, 0, frozenset())
+    context = Context(bare, tokens=512, sequences=1, batch=512, threads=1, kv_type="f16")
+    sampler = Sampler(0, 1, 0, None)
+    for question, (text, _) in zip(questions, replies, strict=True):
+        context.clear()
+        tokens = bare.tokenize(_chatml(SYSTEM.content, question))
+        context.step([Entry(token, n, 0, n == len(tokens) - 1) for n, token in enumerate(tokens)])
+        written = [sampler.sample(context, len(tokens) - 1)]
+        while len(written) < 24:
+            context.step([Entry(written[-1], len(tokens) + len(written) - 1, 0, logits=True)])
+            written.append(sampler.sample(context, 0))
+        assert b"".join(bare.piece(token) or b"" for token in written).decode() == text
+    sampler.close()
+    context.close()
+    bare.close()
 
 
 def _chatml(system: str, user: str) -> str:

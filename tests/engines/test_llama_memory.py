@@ -114,6 +114,38 @@ def test_a_known_opening_is_shared_and_costs_nothing_more() -> None:
     assert (first.cells(), second.cells()) == (8, 8)
 
 
+def test_a_new_call_begins_with_the_longest_copy_of_what_others_said() -> None:
+    context = Notebook(splits=True)
+    memory = Memory(cast("Context", context), sequences=5, splits=True, keep_s=9, now=lambda: 0.0)
+    greeted = [*OPENINGS[0], *range(200, 215)]
+    shared = memory.shareable(greeted, 20)
+    assert shared is not None
+    for call in ("a", "b"):
+        dialogue = memory.claim(call, [*greeted, 1, 2, 3], shared, 5)
+        assert dialogue is not None
+        assert len(dialogue.tokens) == (len(greeted) + 2 if call == "b" else 0)
+        assert dialogue.opening is None if call == "a" else dialogue.opening
+        context.read(dialogue, [*greeted, 1, 2, 3][len(dialogue.tokens) :])
+        memory.share(dialogue, shared)
+    other = memory.claim("c", [*OPENINGS[0], 9, 9, 9], shared, 5)
+    assert other is not None
+    assert other.tokens == OPENINGS[0]
+
+
+def test_a_running_speculation_gives_its_call_a_copy_of_what_still_holds() -> None:
+    context = Notebook(splits=True)
+    memory = Memory(cast("Context", context), sequences=4, splits=True, keep_s=9, now=lambda: 0.0)
+    asked = list(range(30))
+    guess = memory.claim("a", asked, None, 5)
+    assert guess is not None
+    context.read(guess, [*asked, 70, 71])
+    again = memory.claim("a", [*asked[:25], 80, 81], None, 5)
+    assert again is not None
+    assert again.sequence != guess.sequence
+    assert again.tokens == asked[:25] == context.held[again.sequence]
+    assert guess.tokens == [*asked, 70, 71] == context.held[guess.sequence]
+
+
 def test_an_opening_outlives_the_quiet_only_when_calls_have_shared_it() -> None:
     clock = [0.0]
     context = Notebook(splits=True)
