@@ -55,6 +55,11 @@ class PiperTextToSpeech:
         self._running: set[ort.RunOptions] = set()
         self._refused: set[str | None] = set()
 
+    @property
+    def streams(self) -> bool:
+        """Whether a sentence comes in several pieces; see `trunkline_piper.split`."""
+        return self._engine.graph.streams
+
     async def speak(
         self, text: AsyncIterator[str], request: TtsRequest
     ) -> AsyncIterator[SpeechChunk]:
