@@ -144,8 +144,11 @@ class CallMachine:
 
     def _listen(self) -> None:
         self._core.go(State.LISTENING)
-        if self._caller.turn is None:
+        turn = self._caller.turn
+        if turn is None:
             self._core.set("silence", self._core.now + self._core.timing.silence_prompt_ms)
+        elif not turn.speaking and not turn.over and turn.final is not None:
+            self._words_are_known(turn)
 
     def _speech_started(self, value: inp.SpeechStarted) -> None:
         if self._closing or self.state in {State.IDLE, State.HELD}:

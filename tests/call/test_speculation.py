@@ -251,6 +251,16 @@ def test_a_backchannel_after_an_interruption_is_not_speculated_on() -> None:
     assert len(sim.requests) == 1
 
 
+def test_words_said_into_the_agents_last_word_are_speculated_on_once_it_is_out() -> None:
+    heard_by = 10 + 6 * 60  # the greeting
+    sim = call(
+        says(OPEN), [Spoken(100, 200, "When?")], {"barge_in_ms": 2000, "end_of_turn_ms": 600}
+    )
+    sim.run(9000)
+    assert sim.events("draft.started")[0].t_ms == heard_by
+    assert audible(sim, 2) == 800
+
+
 def test_a_busy_box_speculates_no_more() -> None:
     sim = call(says("One.", "Two."), [*ASKED, Spoken(9000, 10_000, "And?")])
     sim.at(6000, inp.LoadChanged(1))
