@@ -145,7 +145,9 @@ async def measure(
         finally:
             await transport.aclose()
     unfinished = ramp.next_load() is not None
-    return Outcome(ramp.held, _bound_by(steps, ramp, lines, unfinished), wanted.target_ms, steps)
+    return Outcome(
+        ramp.held, bound_by(steps, ramp, lines, unfinished=unfinished), wanted.target_ms, steps
+    )
 
 
 async def _step(
@@ -208,13 +210,16 @@ def judge(
     )
 
 
-def _bound_by(steps: Sequence[Step], ramp: Ramp, lines: int, unfinished: bool) -> str:
+def bound_by(steps: Sequence[Step], ramp: Ramp, lines: int, *, unfinished: bool) -> str:
+    """Return what ended the search; see `Outcome`."""
     if not steps:
         return "time"
     failed = [step for step in steps if step.calls == ramp.too_much]
     if not failed:
         return "time" if unfinished else "phone line" if ramp.held >= lines else "most"
-    return binding(steps[0].stages, failed[-1].stages)
+    # Where not even the first load is held, there is nothing to compare with: the longest stage it is.
+    light = steps[0].stages if steps[0].held else StageTimes({})
+    return binding(light, failed[-1].stages)
 
 
 class MeasuredProcess:

@@ -7,7 +7,7 @@ import pytest
 
 from appliance.caller.open_loop import Heard
 from appliance.capacity.ramp import Ramp
-from appliance.capacity.run import judge
+from appliance.capacity.run import Step, bound_by, judge
 from appliance.capacity.stages import StageTimes, binding, stage_times
 
 
@@ -78,3 +78,28 @@ def test_a_load_is_not_held_when(heard: Heard) -> None:
     step = judge(1, [heard], [], 0.5, 100, 900)
     assert not step.held
     assert math.isnan(step.p95_ms) == (not heard.latencies_s)
+
+
+def step_of(calls: int, *, held: bool, **stages: float) -> Step:
+    return Step(calls, 6, 400, 500, 0, 0, 0.5, 100, StageTimes(stages), held)
+
+
+def test_what_ends_the_search_is_named() -> None:
+    light = step_of(1, held=True, recognition=300, model=10)
+    heavy = step_of(2, held=False, recognition=400, model=800)
+    ramp = Ramp(most=8)
+    ramp.add(1, held=True)
+    assert bound_by([light], ramp, 8, unfinished=True) == "time"
+    ramp.add(2, held=False)
+    assert bound_by([light, heavy], ramp, 8, unfinished=False) == "model"
+    full = Ramp(most=1)
+    full.add(1, held=True)
+    assert bound_by([light], full, 1, unfinished=False) == "phone line"
+    assert bound_by([light], full, 8, unfinished=False) == "most"
+
+
+def test_where_one_call_is_too_much_the_longest_stage_binds() -> None:
+    ramp = Ramp(most=8)
+    ramp.add(1, held=False)
+    alone = step_of(1, held=False, recognition=1400, model=1000)
+    assert bound_by([alone], ramp, 8, unfinished=False) == "recognition"
