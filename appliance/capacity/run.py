@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,9 +57,9 @@ class Step:
 
     Attributes:
         calls: callers at once.
-        answers: answers whose latency was measured.
-        p50_ms: median latency at the caller's wire; NaN without answers.
-        p95_ms: 95th percentile of it.
+        latencies_ms: of every answer that was measured, at the caller's wire.
+        p50_ms: their median; NaN without answers.
+        p95_ms: their 95th percentile.
         missed: share of questions without an answer.
         refused: calls that were not taken or did not last.
         cpu: share of the whole machine's processors that the box used.
@@ -69,7 +69,7 @@ class Step:
     """
 
     calls: int
-    answers: int
+    latencies_ms: tuple[float, ...]
     p50_ms: float
     p95_ms: float
     missed: float
@@ -137,6 +137,11 @@ async def measure(
         try:
             lines = min(box.capacity, transport.status().capacity)
             ramp = Ramp(min(wanted.most, lines))
+            warm = await plan(
+                voices, 1, 1, seed=0, utterances=utterances, plain=True, first_s=FIRST_S
+            )
+            # The first answer of a new box reads the prompt for all that follow: it counts for nothing.
+            await callers.run([replace(warm[0], dial_s=0.0)], [box.target])
             while (load := ramp.next_load()) is not None and time.monotonic() < deadline:
                 step = await _step(box, callers, voices, utterances, load, wanted)
                 ramp.add(load, held=step.held)
@@ -198,7 +203,7 @@ def judge(
     wire = 0.0 if math.isnan(p95) or math.isnan(box_p95) else float(p95) - box_p95
     return Step(
         calls=load,
-        answers=len(latencies),
+        latencies_ms=tuple(round(value, 1) for value in latencies),
         p50_ms=round(float(p50), 1),
         p95_ms=round(float(p95), 1),
         missed=round(share, 4),

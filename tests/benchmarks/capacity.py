@@ -7,9 +7,12 @@ import argparse
 import json
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from appliance.capacity.stages import STAGES
 from tests.benchmarks.report import Report
 from tests.lab.process import DEMO_CONFIG, ROOT
 
@@ -45,28 +48,34 @@ def main() -> None:
     if options.quick:
         bounds = ["--minutes", "1", "--most", "2", "--turns", "1"]
     report = Report("capacity")
+    steps: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for target in options.targets.split(","):
         print(f"  calls held at p95 within {target} ms", flush=True)
         found = measure(options.config.absolute(), [*bounds, "--target-ms", target])
-        report.add(f"trunkline/calls_held_at_{target}ms", "calls", [found["held"]])
+        report.add(f"trunkline/calls_held_within_{target}ms", "calls", [found["held"]])
         print(
             f"  {found['held']} calls; bound by {found['bound_by'] or 'no single stage'}",
             flush=True,
         )
         for step in found["steps"]:
-            _step(report, step, target)
+            steps[step["calls"]].append(step)
+    for load in sorted(steps):
+        add(report, load, steps[load])
     report.show()
     report.write(options.json)
 
 
-def _step(report: Report, step: dict[str, Any], target: str) -> None:
-    name = f"trunkline/{{}}_at_{target}ms@{step['calls']}"
-    for key, unit in (("p50_ms", "ms"), ("p95_ms", "ms"), ("missed", "share"), ("cpu", "share")):
-        if step[key] is not None:
-            report.add(name.format(f"answer_{key}" if unit == "ms" else key), unit, [step[key]])
-    for stage, value in step["stages"].items():
-        report.add(name.format(f"{stage}_p95_ms"), "ms", [value])
-    report.add(name.format("memory"), "MiB", [step["memory_mib"]])
+def add(report: Report, load: int, steps: Sequence[dict[str, Any]]) -> None:
+    """Put what was measured at one load into the report; each step is one sample of all but latency."""
+    name = f"trunkline/{{}}@{load}"
+    latencies = [value for step in steps for value in step["latencies_ms"]]
+    report.add(name.format("answer_latency"), "ms", latencies)
+    for stage in STAGES:
+        known = [step["stages"][stage] for step in steps if stage in step["stages"]]
+        report.add(name.format(f"{stage}_p95"), "ms", known)
+    for key, unit in (("missed", "share"), ("refused", "calls"), ("memory_mib", "MiB")):
+        report.add(name.format(key), unit, [step[key] for step in steps])
+    report.add(name.format("processors"), "%", [100 * step["cpu"] for step in steps])
 
 
 if __name__ == "__main__":

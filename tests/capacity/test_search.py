@@ -81,7 +81,7 @@ def test_a_load_is_not_held_when(heard: Heard) -> None:
 
 
 def step_of(calls: int, *, held: bool, **stages: float) -> Step:
-    return Step(calls, 6, 400, 500, 0, 0, 0.5, 100, StageTimes(stages), held)
+    return Step(calls, (400, 500), 400, 500, 0, 0, 0.5, 100, StageTimes(stages), held)
 
 
 def test_what_ends_the_search_is_named() -> None:
