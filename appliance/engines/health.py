@@ -81,7 +81,14 @@ class Health(Generic[_P]):
         return member.rests_until <= self.clock() and not member.recovering
 
     def failed(self, member: Member[_P], error: Exception) -> None:
-        """Note a failure: the member rests, the longer the more failures in a row."""
+        """Note a failure: the member rests, the longer the more failures in a row.
+
+        What fails while it rests was begun before, or was a last resort: one crash under many calls is
+        one failure.
+        """
+        if self.clock() < member.rests_until:
+            _log.info("provider failed again", provider=member.name, error=str(error))
+            return
         if isinstance(error, InvalidRequestError):  # the request is at fault
             _log.warning("provider refused a request", provider=member.name, error=str(error))
             return

@@ -423,6 +423,18 @@ def test_a_failed_provider_rests_and_is_tried_again_afterwards() -> None:
     run(main())
 
 
+def test_one_crash_under_many_calls_is_one_failure() -> None:
+    async def main() -> None:
+        crash = Model(1.0, UnavailableError("down"))
+        members = health(crash, Model(TextDelta("hi")))
+        await asyncio.gather(*(collect(LanguageModelChain(members)) for _ in range(8)))
+        assert members.members[0].failures == 1
+        await asyncio.sleep(2.1)
+        assert members.candidates()[0] is members.members[0], "it rests for the shortest time"
+
+    run(main())
+
+
 def test_when_all_rest_they_are_tried_anyway_and_the_last_error_is_told() -> None:
     async def main() -> None:
         bad = Model(UnavailableError("down"))

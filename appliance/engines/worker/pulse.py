@@ -28,8 +28,8 @@ class PulseLimits:
             process is short of time itself, and has no right to judge.
     """
 
-    every_s: float = 0.1
-    timeout_s: float = 0.35
+    every_s: float = 0.2
+    timeout_s: float = 0.3
     misses: int = 2
     hang_s: float = 3.0
     busy_s: float = 15.0

@@ -32,6 +32,9 @@ from appliance.plugin import (
     UnavailableError,
 )
 
+AUDIO_S = 0.1
+"""Least audio in one message, unless a final is wanted: a message costs as much as a frame is worth."""
+
 PACE_S = 0.1
 """Least time between two messages that say how much speech is unplayed; it changes with every frame."""
 
@@ -61,22 +64,37 @@ class RemoteSpeechToText(Remote):
         self, audio: AsyncIterator[Pcm | Flush], request: SttRequest
     ) -> AsyncIterator[Transcript]:
         """Transcribe one caller turn in the worker."""
-        stream = self._worker.lease().exchange("Transcribe", _heard(audio, request), pb.Transcript)
-        async with aclosing(stream) as messages:  # type: ignore[type-var]
-            async for message in messages:
+        at_once = int(AUDIO_S * self.capabilities.sample_rates[0])
+        messages = _heard(audio, request, at_once)
+        stream = self._worker.lease().exchange("Transcribe", messages, pb.Transcript)
+        async with aclosing(stream) as transcripts:  # type: ignore[type-var]
+            async for message in transcripts:
                 yield codec.transcript_of(message)
 
 
 async def _heard(
-    audio: AsyncIterator[Pcm | Flush], request: SttRequest
+    audio: AsyncIterator[Pcm | Flush], request: SttRequest, at_once: int
 ) -> AsyncIterator[pb.TranscribeInput]:
+    """Send audio in messages of at least `at_once` samples; a flush takes along what is held back."""
     yield codec.stt_request(request)
+    held: list[Pcm] = []
     async for item in audio:
+        if not isinstance(item, Flush):
+            held.append(item)
+            if sum(map(len, held)) < at_once:
+                continue
+        for message in _joined(held):
+            yield message
+        held.clear()
         if isinstance(item, Flush):
             yield pb.TranscribeInput(flush=True)
-        else:
-            for piece in codec.pieces(item):
-                yield pb.TranscribeInput(pcm=piece)
+    for message in _joined(held):
+        yield message
+
+
+def _joined(held: Sequence[Pcm]) -> list[pb.TranscribeInput]:
+    pcm = np.concatenate(held) if held else np.zeros(0, np.int16)
+    return [pb.TranscribeInput(pcm=piece) for piece in codec.pieces(pcm) if piece]
 
 
 class RemoteLanguageModel(Remote):
