@@ -76,6 +76,8 @@ class Business:
 
     def takes(self, day: str, clock: Clock) -> bool:
         """Whether it is open then; unknown closing times count as open."""
+        if not self.hours.said:
+            return True
         span = self.hours.span.get(self.weekday(day))
         return span is not None and span[0] <= clock.hour + clock.minute / 60 < span[1]
 
@@ -196,8 +198,16 @@ def _oddment(rng: random.Random) -> tuple[str, str]:
     return thing, tidy(line)
 
 
-def random_business(rng: random.Random) -> Business:
-    """A business with some of all possible facts in its prompt."""
+def random_business(
+    rng: random.Random, rich: float | None = None, *, days: bool = True
+) -> Business:
+    """A business with some of all possible facts in its prompt.
+
+    Args:
+        rng: all chance.
+        rich: how many facts, 0 to 1; by default any number.
+        days: the prompt tells opening hours and today's weekday.
+    """
     trade = rng.choice(words.TRADES)
     brand = (
         rng.choice(words.BRAND_WORDS).replace("_", " ")
@@ -207,11 +217,13 @@ def random_business(rng: random.Random) -> Business:
     name = f"{brand} {rng.choice(trade.name_words)}"
     if rng.random() < 0.1:
         name = rng.choice((f"The {brand}", f"{brand} and {words.made_up(rng)}", f"{brand}'s"))
-    business = Business(name, trade, rng.choice(WEEKDAYS), random_hours(rng))
+    hours = random_hours(rng) if days else Hours()
+    business = Business(name, trade, rng.choice(WEEKDAYS), hours)
     currency = rng.choice(words.CURRENCIES)
     values = slots(rng, trade, currency)
     lines: list[str] = []
-    rich = rng.choice((0.4, 0.9, 1.0, 1.0))  # short prompts make room for more answers
+    if rich is None:
+        rich = rng.choice((0.4, 0.9, 1.0, 1.0))  # short prompts make room for more answers
     if business.hours.text:
         business.facts["hours"] = business.hours.text
         lines.append(business.hours.text)
@@ -238,7 +250,7 @@ def random_business(rng: random.Random) -> Business:
         if thing not in business.oddments:
             business.oddments[thing] = line
             lines.append(line)
-    business.prompt = _prompt(rng, business, lines)
+    business.prompt = _prompt(rng, business, lines, days=days)
     return business
 
 
@@ -253,7 +265,7 @@ def _services_line(rng: random.Random, business: Business) -> str:
     )
 
 
-def _prompt(rng: random.Random, business: Business, lines: list[str]) -> str:
+def _prompt(rng: random.Random, business: Business, lines: list[str], *, days: bool) -> str:
     role = expand(rng.choice(_ROLES), rng, {"name": business.name, "noun": business.trade.noun})
     date = expand(
         rng.choice(("Today is {d}.", "Today is {d}.", "Today is {d}.", "It is {d} today.", "Today is {d}, the (first|third|tenth|twelfth|twentieth) of (May|June|March).")),
@@ -261,7 +273,8 @@ def _prompt(rng: random.Random, business: Business, lines: list[str]) -> str:
     )  # fmt: skip
     if rng.random() < 0.5:
         rng.shuffle(lines)
-    lines = [role, date, *lines] if rng.random() < 0.85 else [role, *lines, date]
+    dated = [date] if days else []
+    lines = [role, *dated, *lines] if rng.random() < 0.85 else [role, *lines, *dated]
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
         lines.insert(rng.choice((1, len(lines))), expand(rng.choice(_MANNERS), rng))
     return (" " if rng.random() < 0.12 else "\n").join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 from recipe import domain, phrases
 from recipe.grammar import expand, tidy
 from recipe.llm import noise, replies, topics, words
-from recipe.llm.business import article, plural, slots
+from recipe.llm.business import article, plural, random_business, slots
 from recipe.llm.dialogue import Dialogue, Writer
 
 # What a caller does next, and how often: while an appointment is being made, and else.
@@ -140,9 +140,12 @@ class Conversation(Writer):
         answer = self.business.oddments.get(thing)
         return text, answer or replies.UNKNOWN, "fact" if answer else "unknown"
 
-    def ask(self) -> None:
-        """One question, at times two in one breath."""
-        text, answer, kind = self.question()
+    def ask(self, tries: int = 1) -> None:
+        """One question, at times two in one breath; of several tries, the first that can be answered."""
+        for _ in range(tries):
+            text, answer, kind = self.question()
+            if kind != "unknown":
+                break
         if kind != "unknown" and self.rng.random() < 0.07:
             more, second, other = self.question()
             if other != "unknown" and second != answer:
@@ -260,7 +263,7 @@ class Conversation(Writer):
             table = _IN_BOOKING if self.booking else at_rest
             name = rng.choices(list(table), list(table.values()))[0]
             if name == "change" and not (
-                self._complete() or (self.booking and (self.day or self.clock))
+                self.complete() or (self.booking and (self.day or self.clock))
             ):
                 name = "small"
             getattr(self, name)()
@@ -270,7 +273,8 @@ class Conversation(Writer):
             self.goodbye()
         return self.dialogue
 
-    def _complete(self) -> bool:
+    def complete(self) -> bool:
+        """Whether day, time and name are known."""
         return bool(self.day and self.clock and self.name)
 
     def vague(self) -> None:
@@ -340,3 +344,26 @@ def _tool(name: str, description: str, properties: dict[str, Any]) -> dict[str, 
 def random_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
     """One conversation of 4 to 14 turns."""
     return Conversation(rng, offered_tools(rng), test=test).run(rng.randint(4, 14))
+
+
+def short_dialogue(rng: random.Random) -> Dialogue:
+    """Little more than one appointment, or some questions that the prompt answers; a short prompt.
+
+    What to look for in a prompt, and where, is learned from these: in most, the caller's are the only days.
+    """
+    days = rng.random() < 0.5
+    business = random_business(rng, rng.choice((0.0, 0.2, 0.4, 0.7)), days=days)
+    talk = Conversation(rng, offered_tools(rng), business=business)
+    if rng.random() < 0.5:
+        for _ in range(rng.randint(3, 6)):
+            talk.ask(4)
+        return talk.dialogue
+    talk.start_booking()
+    for _ in range(rng.randint(2, 5)):
+        if talk.booking:
+            talk.give_slots()
+        elif rng.random() < 0.5:
+            talk.change() if talk.complete() else talk.ask()
+    if rng.random() < 0.3:
+        talk.goodbye()
+    return talk.dialogue

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,7 +20,8 @@ from recipe.llm.dialogue import Dialogue
 
 LONGEST = 1024
 _POOL = 96  # dialogues sorted by length at a time
-_ARGUMENT, _ASIDE = 4.0, 0.1  # weights of tokens; an answer's is 1
+_ARGUMENT, _FIRST, _ASIDE = 5.0, 3.0, 0.1  # weights of tokens; others of an answer count 1
+_VALUE = re.compile(r'": "([^"]*)"')
 
 Row: TypeAlias = tuple[list[int], list[float]]
 
@@ -33,19 +35,25 @@ class Batch:
 
 
 def encoded(dialogue: Dialogue, tokenizer: Tokenizer) -> Row:
-    """The dialogue's tokens, and how much each counts: answers fully, the arguments of a call more.
+    """The dialogue's tokens, and how much each counts.
 
-    What is given at run time counts a little: predicting it teaches what the words are.
+    The first token of an answer decides what it will be, and the values in a call must all be right: they
+    count more. What is given at run time counts a little: predicting it teaches what the words are.
     """
     ids: list[int] = []
     weights: list[float] = []
     for text, wanted in rendered(dialogue):
         piece = tokenizer.encode(text, add_special_tokens=False)
+        counts = [1.0 if wanted else _ASIDE] * len(piece.ids)
+        if wanted:
+            counts[0] = _FIRST
+            at = text.find(ARGUMENTS)
+            for value in _VALUE.finditer(text, at + len(ARGUMENTS)) if at >= 0 else ():
+                for i, (start, end) in enumerate(piece.offsets):
+                    if start < value.end(1) and end > value.start(1):
+                        counts[i] = _ARGUMENT
         ids += piece.ids
-        called = text.find(ARGUMENTS) if wanted else -1
-        for _, end in piece.offsets:
-            argument = called >= 0 and end > called + len(ARGUMENTS)
-            weights.append(_ARGUMENT if argument else float(wanted) or _ASIDE)
+        weights += counts
     return ids[:LONGEST], weights[:LONGEST]
 
 

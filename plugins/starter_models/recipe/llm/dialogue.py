@@ -251,7 +251,7 @@ class Writer:
             intent = "give_when"
         elif day:
             intent = "give_day"
-        elif name:
+        elif name and not clock:
             intent = "give_name"
         when = domain.when_phrase(rng, day, clock)
         on_day = domain.when_phrase(rng, day, None) if day else ""

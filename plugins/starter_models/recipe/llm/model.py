@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LIMIT = 30.0
+"""Norm of a feed-forward's output above which training pulls it back. Where a token cannot be told yet, the
+last layer otherwise grows without bound, and drowns what the attention would have to say there."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -43,7 +47,12 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """One layer: attention, then the gated feed-forward, each after a norm and added on."""
+    """One layer: attention, then the gated feed-forward, each after a norm and added on.
+
+    In training, `excess` says how far the feed-forward's output was beyond `LIMIT` (mean square).
+    """
+
+    excess: Tensor
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -67,7 +76,10 @@ class Block(nn.Module):
         mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
         h = self.ffn_norm(x)
-        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+        h = self.down(F.silu(self.gate(h)) * self.up(h))
+        if self.training:
+            self.excess = F.relu(h.float().norm(dim=-1) - LIMIT).square().mean()
+        return x + h
 
 
 class Llama(nn.Module):

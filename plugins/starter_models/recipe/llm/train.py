@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from recipe.llm import circuit
 from recipe.llm import tokenizer as bpe
-from recipe.llm.conversation import random_dialogue
+from recipe.llm.conversation import random_dialogue, short_dialogue
 from recipe.llm.data import Batch, batches, patterns
 from recipe.llm.dialogue import Dialogue
 from recipe.llm.example import example_dialogue
@@ -25,7 +25,8 @@ from recipe.llm.model import Llama, Shape
 
 SEED = 11
 _EVERY = 100  # steps between checkpoints
-_EXAMPLE = 0.06  # share of dialogues with the example agent
+_PULL = 1e-3  # weight of the norms' excess
+_EXAMPLE, _SHORT = 0.06, 0.5  # shares of dialogues with the example agent, and of short ones
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Schedule:
     frequent at first and go on for as long as the rate is high, so that dialogues do not wear it out.
     """
 
-    steps: int = 11000
+    steps: int = 12500
     decay: int = 4000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 600
-    peak: float = 1.5e-3
+    peak: float = 8e-4
     settled: int = 600
 
     def rate(self, step: int) -> float:
@@ -52,23 +53,27 @@ class Schedule:
     def pattern_share(self, step: int) -> float:
         """Share of steps that train copying alone."""
         if step < self.settled:
-            return 0.3
+            return 0.25
         return 0.08 if step < self.steps - self.decay / 2 else 0.0
 
 
 def any_dialogue(rng: random.Random) -> Dialogue:
-    """A dialogue of a random business, or now and then of the example agent."""
-    return example_dialogue(rng) if rng.random() < _EXAMPLE else random_dialogue(rng)
+    """A dialogue of a random business: a whole one, a short one, or one of the example agent."""
+    draw = rng.random()
+    if draw < _EXAMPLE:
+        return example_dialogue(rng)
+    return short_dialogue(rng) if draw < _EXAMPLE + _SHORT else random_dialogue(rng)
 
 
 def loss_of(model: Llama, batch: Batch) -> tuple[Tensor, float]:
-    """Weighted mean cross entropy, and the share of the tokens of full weight that were right."""
+    """Weighted cross entropy with the pull on the norms, and the share of right tokens in answers."""
     targets, weight = batch.ids[:, 1:].flatten(), batch.weight[:, 1:].flatten()
     with torch.autocast("cpu", torch.bfloat16):
         logits = model.logits(model(batch.ids[:, :-1]).flatten(0, 1))
         losses = F.cross_entropy(logits, targets, reduction="none").float()
     right = (logits.argmax(-1) == targets)[weight >= 1].float().mean()
-    return (losses * weight).sum() / weight.sum(), float(right)
+    excess = sum(block.excess for block in model.blocks)
+    return (losses * weight).sum() / weight.sum() + _PULL * excess, float(right)
 
 
 class Trainer:
