@@ -104,7 +104,8 @@ def _tell(shown: Console | None, step: Step) -> None:
     verdict = "[green]held[/green]" if step.held else "[red]too much[/red]"
     shown.print(
         f"{step.calls:>4} at once: p50 {_ms(step.p50_ms)}, p95 {_ms(step.p95_ms)} of "
-        f"{len(step.latencies_ms)} answers, {step.missed:.0%} missed, {step.refused} refused, processors {step.cpu:.0%}  {verdict}"
+        f"{len(step.latencies_ms)} answers, {step.missed:.0%} missed, {step.refused} refused, "
+        f"processors {step.cpu:.0%}  {verdict}"
     )
 
 
