@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import llama_cpp
+import numpy as np
 import pytest
 from trunkline_llama_cpp import build
 from trunkline_llama_cpp.provider import LlamaModel
@@ -87,14 +89,40 @@ async def asleep(model: LlamaModel) -> None:
     await until(lambda: not (model._steps._busy or model._steps._poked or model._steps._arrived))
 
 
-async def alone(make: Callable[..., LlamaModel], said: str, max_tokens: int = 24) -> str:
-    reply = Reply(make(), said, max_tokens=max_tokens)
-    await reply.task
-    return reply.text
+@pytest.fixture(scope="module")
+def right(random_gguf: Path) -> Iterator[Callable[[str, str], bool]]:
+    """Whether a reply is what greedy decoding gives one caller alone: `right(said, written)`.
+
+    Rounding may choose between two tokens that are as likely; it depends on who else is in a batch.
+    """
+    model = llama_cpp.Llama(
+        str(random_gguf),
+        n_ctx=2048,
+        n_threads=1,
+        n_threads_batch=1,
+        flash_attn=True,
+        logits_all=True,
+        verbose=False,
+    )
+
+    def is_right(said: str, written: str) -> bool:
+        prompt = (
+            f"<|im_start|>system\n{SYSTEM.content}<|im_end|>\n<|im_start|>user\n{said}<|im_end|>\n"
+            "<|im_start|>assistant\n"
+        )
+        tokens = model.tokenize(prompt.encode(), add_bos=False, special=True)
+        reply = model.tokenize(written.encode(), add_bos=False)
+        model.n_tokens = 0
+        model.eval(tokens + reply)
+        scores = model.scores[len(tokens) - 1 : len(tokens) + len(reply) - 1]
+        return bool(np.all(scores.max(axis=1) - scores[range(len(reply)), reply] < 0.2))
+
+    yield is_right
+    model.close()
 
 
 async def test_a_reply_far_ahead_of_its_caller_pauses_and_goes_on_when_that_was_heard(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     model = make()
     pace = ReplyPace()
@@ -111,7 +139,7 @@ async def test_a_reply_far_ahead_of_its_caller_pauses_and_goes_on_when_that_was_
     await reply.task
     assert reply.usage
     assert reply.usage.completion == 600
-    assert reply.text == await alone(make, "A story.", 600)
+    assert right("A story.", reply.text)
 
 
 async def test_a_paused_reply_can_be_cancelled_and_another_call_goes_on_beside_it(
@@ -131,7 +159,7 @@ async def test_a_paused_reply_can_be_cancelled_and_another_call_goes_on_beside_i
 
 
 async def test_speculation_is_written_while_nobody_waits_and_commits_without_a_new_start(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     model = make()
     pace = ReplyPace(committed=False)
@@ -140,11 +168,11 @@ async def test_speculation_is_written_while_nobody_waits_and_commits_without_a_n
     assert model.load().running in ({"speculation": 1}, {})
     pace.commit()
     await reply.task
-    assert reply.text == await alone(make, "Are you open?", 300)
+    assert right("Are you open?", reply.text)
 
 
 async def test_a_cancelled_speculation_leaves_its_prefix_to_the_changed_question(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     model = make()
     guess = Reply(model, "I would like to come on", ReplyPace(committed=False), call_id="a")
@@ -155,11 +183,11 @@ async def test_a_cancelled_speculation_leaves_its_prefix_to_the_changed_question
     assert again.usage
     # All but the last word, and the marks that the template writes after it.
     assert again.usage.prompt - again.usage.cached < len(" Friday") + 25
-    assert again.text == await alone(make, "I would like to come on Friday")
+    assert right("I would like to come on Friday", again.text)
 
 
 async def test_a_speculation_that_still_runs_lends_its_prefix_to_its_successor(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     model = make()
     guess = Reply(model, "I would like to come on", ReplyPace(), call_id="a", max_tokens=900)
@@ -169,12 +197,12 @@ async def test_a_speculation_that_still_runs_lends_its_prefix_to_its_successor(
     assert not guess.task.done()
     assert again.usage
     assert again.usage.prompt - again.usage.cached < len(" Friday") + 25
-    assert again.text == await alone(make, "I would like to come on Friday")
+    assert right("I would like to come on Friday", again.text)
     await guess.cancel()
 
 
 async def test_speculation_gives_its_memory_to_a_committed_reply_and_still_ends_right(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     """Two replies of this length do not fit at once."""
     model = make(context_tokens=768)
@@ -184,8 +212,8 @@ async def test_speculation_gives_its_memory_to_a_committed_reply_and_still_ends_
     await until(lambda: model._steps._waiting and model._steps._waiting[0].job.written)
     await urgent.task
     await guess.task
-    assert guess.text == await alone(make, "A story.", 300)
-    assert urgent.text == await alone(make, "Hello.", 300)
+    assert right("A story.", guess.text)
+    assert right("Hello.", urgent.text)
 
 
 async def test_a_first_clause_is_not_slowed_by_a_speculation_that_reads_a_long_prompt(
@@ -212,7 +240,7 @@ async def test_a_first_clause_is_not_slowed_by_a_speculation_that_reads_a_long_p
 
 
 async def test_whoever_reads_the_shared_opening_hurries_when_an_urgent_call_waits_for_it(
-    make: Callable[..., LlamaModel],
+    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     model = make(prefill_chunk=8)
     guess = Reply(model, "One", ReplyPace(committed=False), call_id="guess")
@@ -222,7 +250,7 @@ async def test_whoever_reads_the_shared_opening_hurries_when_an_urgent_call_wait
     await guess.task
     assert urgent.usage
     assert urgent.usage.cached > 200
-    assert urgent.text == await alone(make, "Two")
+    assert right("Two", urgent.text)
 
 
 async def test_the_load_tells_speed_occupancy_hits_and_queues(
