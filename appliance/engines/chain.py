@@ -111,7 +111,8 @@ class SpeechToTextChain:
                     limit = self._final_s
                     if self._health.rested(others[0]):
                         limit = member.patience_s(limit)
-                    left = max(heard.asked_at(given), began) + limit - clock()
+                    since = max(heard.asked_at(given), began, member.alive_at)
+                    left = since + limit - clock()
                     if left <= 0:
                         raise ProviderTimeoutError(f"no final within {limit:g} s")
                 either: set[asyncio.Future[object]] = {coming, heard.asked()}  # type: ignore[arg-type]
@@ -120,6 +121,7 @@ class SpeechToTextChain:
             stream.taken()
             if not found:
                 return
+            member.alive_at = clock()
             if found[0].is_final:
                 member.answered_in(clock() - max(heard.asked_at(given), began))
                 given += 1
@@ -176,6 +178,7 @@ class LanguageModelChain:
                 deltas = without_what_was_said(said, stream.items(limits))
                 async with aclosing(deltas) as rest:  # type: ignore[type-var]
                     async for delta in rest:
+                        member.alive_at = asyncio.get_running_loop().time()
                         called = called or isinstance(delta, ToolCall)
                         said += delta.text if isinstance(delta, TextDelta) else ""
                         yield delta
@@ -232,6 +235,7 @@ class TextToSpeechChain:
             try:
                 async with aclosing(stream.items(self._limits)) as chunks:  # type: ignore[type-var]
                     async for chunk in chunks:
+                        member.alive_at = asyncio.get_running_loop().time()
                         yield clause.rate, clause.take(chunk)
                 if (tail := clause.flush()) is not None:
                     yield clause.rate, tail

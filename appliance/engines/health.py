@@ -34,13 +34,23 @@ _REMEMBERED = 16
 
 @dataclass(slots=True)
 class Member(Generic[_P]):
-    """A provider of a chain, under its name in the config."""
+    """A provider of a chain, under its name in the config.
+
+    Attributes:
+        name: in the config.
+        provider: what is asked.
+        failures: in a row.
+        rests_until: it is asked only as a last resort before.
+        strikes: answers in a row that came too late.
+        alive_at: when it last gave anything to any call: one that is only busy does so all the time.
+    """
 
     name: str
     provider: _P
     failures: int = 0
     rests_until: float = 0.0
     strikes: int = 0
+    alive_at: float = 0.0
     _answers: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
 
     def answered_in(self, seconds: float) -> None:

@@ -166,6 +166,7 @@ class Race(Generic[_P, _T]):
             raised = coming.exception()
             if raised is None:
                 runner.member.answered_in(took)
+                runner.member.alive_at = self._clock()
                 for other in self._running:
                     if other.asked_at < runner.asked_at:
                         self._health.late(other.member)
@@ -202,18 +203,25 @@ class Race(Generic[_P, _T]):
         """Ask the next one as well when the last one asked takes longer than usual."""
         if not self._running or not self._waiting or not self._limits.urgent():
             return
-        last = self._running[-1]
-        late = self._clock() - last.asked_at >= last.member.patience_s(self._limits.first_s)
-        if late and self._health.rested(self._waiting[0]):
+        if self._clock() >= self._overdue_at(self._running[-1]) and self._health.rested(
+            self._waiting[0]
+        ):
             self._start(self._waiting.popleft())
+
+    def _overdue_at(self, runner: _Runner[_P, _T]) -> float:
+        """Return when a runner has taken long enough for the next one to be asked as well.
+
+        The time counts from its last sign of life, on whatever call: one that is busy is not hung.
+        """
+        since = max(runner.asked_at, runner.member.alive_at)
+        return since + runner.member.patience_s(self._limits.first_s)
 
     def _patience(self) -> float:
         """Return when something has to be decided even if nobody answers."""
         now, first_s = self._clock(), self._limits.first_s
         due = min(one.asked_at for one in self._running) + first_s
-        last = self._running[-1]
         if self._waiting and self._health.rested(self._waiting[0]):
-            due = min(due, last.asked_at + last.member.patience_s(first_s))
+            due = min(due, self._overdue_at(self._running[-1]))
         return max(due - now, 0.0)
 
     async def _recovered(self) -> list[Member[_P]]:

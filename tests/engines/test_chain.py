@@ -285,6 +285,26 @@ def test_a_model_much_slower_than_usual_is_overtaken_within_a_second() -> None:
     run(main())
 
 
+def test_a_model_that_serves_other_calls_is_busy_and_not_hung() -> None:
+    async def main() -> None:
+        slow, other = Model(2.0, TextDelta("slow"), TokenUsage(1, 1)), Model(TextDelta("hi"))
+        members = health(slow, other)
+        primary = members.members[0]
+        primary.answered_in(0.1)
+
+        async def others() -> None:
+            for _ in range(6):
+                await asyncio.sleep(0.3)
+                primary.alive_at = asyncio.get_running_loop().time()
+
+        got: list[LlmDelta] = []
+        await asyncio.gather(others(), collect(LanguageModelChain(members), got))
+        assert got[0] == TextDelta("slow")
+        assert other.asked == 0
+
+    run(main())
+
+
 def test_a_model_that_is_always_slow_is_waited_for() -> None:
     async def main() -> None:
         slow, other = Model(1.5, TextDelta("slow"), TokenUsage(1, 1)), Model(TextDelta("hi"))

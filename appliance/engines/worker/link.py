@@ -151,6 +151,9 @@ class Link:
     @contextmanager
     def _running(self, call: grpc.aio.Call, broken: Sequence[Exception] = ()) -> Iterator[None]:
         """Count a call, and raise what its failure means."""
+        if self._fault is not None:  # given up between the lease and now
+            call.cancel()
+            raise self._fault
         self._calls.add(call)
         self._idle.clear()
         try:

@@ -52,7 +52,7 @@ class LocalWorker(Worker):
         self, name: str, spec: WorkerSpec, folder: Path, limits: PulseLimits | None = None
     ) -> None:
         super().__init__(spec.offer.kind, name, spec.offer.capabilities)
-        self._spec = replace(spec, memory_mib=spec.memory_mib or _half_of_memory_mib())
+        self._spec = _bounded(spec)
         self._folder = folder
         self._limits = limits or PulseLimits()
         self._process: WorkerProcess | None = None
@@ -86,11 +86,7 @@ class LocalWorker(Worker):
             ProviderError: the new one cannot serve; the old one stays.
         """
         async with self._replacing:
-            wanted = (
-                self._spec
-                if spec is None
-                else replace(spec, memory_mib=spec.memory_mib or _half_of_memory_mib())
-            )
+            wanted = self._spec if spec is None else _bounded(spec)
             process = await self._launch(wanted)
             try:
                 self._accept(process.capabilities)
@@ -193,5 +189,7 @@ async def _retire(process: WorkerProcess) -> None:
         await process.stop()
 
 
-def _half_of_memory_mib() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 21
+def _bounded(spec: WorkerSpec) -> WorkerSpec:
+    """Return it with a bound on memory: half of the machine's where none is set."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 21
+    return replace(spec, memory_mib=spec.memory_mib or half)
