@@ -18,7 +18,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from appliance.caller.open_loop import Heard, OpenCallers, Utterances, Voices, plan
+from appliance.caller.open_loop import Heard, OpenCallers
+from appliance.caller.plan import Utterances, Voices, plan
 from appliance.capacity.child import ChildOrder
 from appliance.capacity.ramp import Ramp
 from appliance.capacity.stages import StageTimes, binding, stage_times

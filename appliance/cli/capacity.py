@@ -15,7 +15,7 @@ from rich.table import Table
 
 from appliance import logs
 from appliance.caller.build import build_synthesizer, build_transport, context, line_settings
-from appliance.caller.open_loop import QUESTIONS, Utterances
+from appliance.caller.plan import QUESTIONS, Utterances
 from appliance.capacity.child import ChildOrder
 from appliance.capacity.run import Outcome, Step, Wanted, measure
 from appliance.capacity.stages import STAGES

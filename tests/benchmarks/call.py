@@ -26,7 +26,8 @@ import numpy as np
 from appliance.audio.resample import resample
 from appliance.caller import Script, TurnSpec, prepare
 from appliance.caller.build import line_settings
-from appliance.caller.open_loop import Heard, OpenCallers, Voices, plan
+from appliance.caller.open_loop import Heard, OpenCallers
+from appliance.caller.plan import Voices, plan
 from appliance.plugin import BuildContext, Kind, Pcm, Transport
 from appliance.plugin.manager import PluginManager
 from tests.benchmarks.report import Report

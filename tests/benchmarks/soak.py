@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from appliance.caller.build import build_transport, context, line_settings
-from appliance.caller.open_loop import Heard, OpenCallers, PlannedCall, Voices, plan
+from appliance.caller.open_loop import Heard, OpenCallers
+from appliance.caller.plan import PlannedCall, Voices, plan
 from appliance.capacity.usage import usage
 from appliance.plugin.manager import PluginManager
 from tests.benchmarks.report import Report

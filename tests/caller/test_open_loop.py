@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from appliance.audio.types import SAMPLE_RATE, Pcm, silence
-from appliance.caller.open_loop import Heard, OpenCaller, PlannedCall, Turn, Voices, plan
+from appliance.caller.open_loop import Heard, OpenCaller
+from appliance.caller.plan import PlannedCall, Turn, Voices, plan
 from appliance.plugin import FRAME_SAMPLES, Direction, LegInfo, MediaFrame
 from tests.lab.process import espeak
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from appliance.caller.build import line_settings
-from appliance.caller.open_loop import Heard, OpenCallers, PlannedCall, Voices, plan
+from appliance.caller.open_loop import Heard, OpenCallers
+from appliance.caller.plan import PlannedCall, Voices, plan
 from appliance.capacity.usage import Usage, usage
 from appliance.plugin import BuildContext, Kind, Transport
 from appliance.plugin.manager import PluginManager

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,8 +80,3 @@ def _pip(python: Path, *arguments: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}\n{done.stderr[-2000:]}")
     return done.stdout
-
-
-def own_version() -> str:
-    """Return the Python that Trunkline runs on, as the peers' environments do."""
-    return sys.version.split()[0]
