@@ -13,6 +13,7 @@ import httpx
 import structlog
 
 from appliance.audio.recorder import RecordingWriter
+from appliance.call.admission import Admission
 from appliance.call.agent import Agent, BookAppointment, EndCall, Webhook
 from appliance.call.agent_file import AgentLibrary
 from appliance.call.log import Event
@@ -122,6 +123,7 @@ class Box:
             self.store,
             max_calls=config.limits.max_calls or self.capacity(),
             max_call_s=config.limits.max_call_s,
+            admission=Admission(config.limits.target_p95_ms),
             recordings=recordings,
             archive=self.engines.recording_store,
             notify=self.plugins.notify,

@@ -20,12 +20,11 @@ NAMED: Mapping[str, Kind] = {
     "speech_to_text": Kind.SPEECH_TO_TEXT,
     "language_model": Kind.LANGUAGE_MODEL,
     "text_to_speech": Kind.TEXT_TO_SPEECH,
-    "embedder": Kind.EMBEDDER,
     "transport": Kind.TRANSPORT,
     "tools": Kind.TOOL,
-    "guardrails": Kind.GUARDRAIL,
 }
-"""Sections that hold any number of providers by name: `[speech_to_text.NAME]`."""
+"""Sections that hold any number of providers by name: `[speech_to_text.NAME]`. Embedders and guardrails get
+sections when calls use them: a section that does nothing would promise what the box does not do."""
 
 SINGLE: Mapping[str, Kind] = {
     "voice_activity": Kind.VOICE_ACTIVITY,
@@ -78,6 +77,13 @@ class LimitsSection(Settings):
     )
     max_call_s: int = Field(
         3600, ge=10, le=86400, description="Longest call, in seconds, whatever its agent says."
+    )
+    target_p95_ms: int = Field(
+        900,
+        ge=200,
+        le=10_000,
+        description="Milliseconds from the caller's last word to the answer that 95 of 100 answers keep to. "
+        "Beyond it the box first gives up speculation, then long answers, then refuses new calls.",
     )
 
 
