@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -78,6 +78,29 @@ def said(deltas: list[LlmDelta]) -> str:
     return "".join(delta.text for delta in deltas if isinstance(delta, TextDelta))
 
 
+class Lateness:
+    """How late this process's own event loop is at worst: what a busy machine adds to every time."""
+
+    def __init__(self) -> None:
+        self.worst_s = 0.0
+        self._looking: asyncio.Task[None]
+
+    async def __aenter__(self) -> Self:
+        self._looking = asyncio.ensure_future(self._look())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._looking.cancel()
+        await asyncio.gather(self._looking, return_exceptions=True)
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.02
+            await asyncio.sleep(0.02)
+            self.worst_s = max(self.worst_s, loop.time() - due)
+
+
 async def ready(worker: LocalWorker, restarts: int) -> None:
     """Wait until it serves again after so many restarts."""
     await until(
@@ -95,14 +118,15 @@ async def test_a_killed_model_is_continued_by_the_next_one_and_is_started_again(
     loop = asyncio.get_running_loop()
     used: list[str] = []
     text, gap, last = "", 0.0, 0.0
-    async for delta in chain.reply(asked("say one two three four five six"), used.append):
-        text += delta.text if isinstance(delta, TextDelta) else ""
-        gap, last = max(gap, loop.time() - last if last else 0.0), loop.time()
-        if text == "one two " and used == ["p0"]:
-            os.kill(worker.status().pid, signal.SIGKILL)
+    async with Lateness() as late:
+        async for delta in chain.reply(asked("say one two three four five six"), used.append):
+            text += delta.text if isinstance(delta, TextDelta) else ""
+            gap, last = max(gap, loop.time() - last if last else 0.0), loop.time()
+            if text == "one two " and used == ["p0"]:
+                os.kill(worker.status().pid, signal.SIGKILL)
     assert text == "one two three four five six "
     assert used == ["p0", "p1"]
-    assert gap < 1.0
+    assert gap < 1.0 + 3 * late.worst_s
     await ready(worker, restarts=1)
     assert "ended with code -9" in worker.status().trouble
     assert said(await reply(worker.provider, "say again")) == "again "
@@ -159,9 +183,10 @@ async def test_a_hung_worker_is_given_up_within_a_second_then_killed_and_started
     os.kill(pid, signal.SIGSTOP)
     began = last = loop.time()
     longest = 0.0
-    async for _ in deltas:
-        longest, last = max(longest, loop.time() - last), loop.time()
-    assert longest < 1.0, "the next model goes on within a second"
+    async with Lateness() as late:
+        async for _ in deltas:
+            longest, last = max(longest, loop.time() - last), loop.time()
+    assert longest < 1.0 + 3 * late.worst_s, "the next model goes on within a second"
     assert loop.time() - began > longest
     with pytest.raises(UnavailableError):
         await asyncio.wait_for(reply(worker.provider, "who"), 0.5)
@@ -198,7 +223,7 @@ async def test_a_worker_that_grows_beyond_its_memory_is_replaced_and_the_reply_g
 
         async def aclose(self) -> None: ...
 
-    chain = LanguageModelChain(health(worker.provider, Calm()))
+    chain = LanguageModelChain(health(worker.provider, Calm()), first_s=PATIENT)
     got = [d async for d in chain.reply(asked("grow"), lambda _: None)]
     assert got == [TextDelta("calm")]
     assert "MiB of memory, 120 are allowed" in worker.status().trouble
