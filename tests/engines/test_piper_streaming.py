@@ -25,7 +25,7 @@ from trunkline_piper.engine import PiperEngine, trimmed
 from trunkline_piper.graph import NARROWEST, SplitGraph, WholeGraph, pieces
 from trunkline_piper.phrases import Phrases
 from trunkline_piper.split import NotSplittableError, split
-from trunkline_piper.worker import Worker
+from trunkline_piper.worker import Supply, Worker
 
 from appliance.plugin import BuildContext, Pcm, TextToSpeech, TtsRequest, UnavailableError
 from tests.benchmarks.piper_model import RATE, make_voice
@@ -188,6 +188,7 @@ def test_a_cut_that_changes_the_sound_is_noticed_and_not_used(single: Path, tmp_
     assert "from the whole" in logs[0]["reason"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 5000), st.integers(1, 90), st.integers(0, 900))
 def test_pieces_cover_everything_once_and_none_is_smaller_than_the_first(
     count: int, first: int, more: int
@@ -200,7 +201,7 @@ def test_pieces_cover_everything_once_and_none_is_smaller_than_the_first(
     assert all(size < first + more + first for size in sizes)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from([0, 50, -900]), min_size=1, max_size=40), max_size=8),
     st.integers(0, 12),
@@ -255,8 +256,11 @@ async def test_a_clause_said_before_is_said_again_without_computing(single: Path
     with pytest.raises(AttributeError):
         await speak(piper, "One moment, please.", speed=1.2)
     await piper.aclose()
+    with pytest.raises(UnavailableError):
+        await speak(piper, "One moment, please.")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 60)), max_size=60), st.integers(0, 200))
 def test_the_phrases_kept_are_the_latest_and_never_above_the_limit(
     said: list[tuple[int, int]], limit: int
@@ -277,6 +281,7 @@ def test_the_phrases_kept_are_the_latest_and_never_above_the_limit(
         assert phrases.size == sum(model.values()) <= limit
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=30))
 def test_the_worker_does_what_is_due_first_and_skips_what_was_cancelled(
     jobs: list[tuple[int, bool]],
@@ -296,6 +301,18 @@ def test_the_worker_does_what_is_due_first_and_skips_what_was_cancelled(
     alive = [at for at, (_, cancelled) in enumerate(jobs) if not cancelled]
     assert done == sorted(alive, key=lambda at: (jobs[at][0], at))
     worker.close()
+
+
+def test_silence_between_clauses_gives_an_answer_no_precedence_for_the_rest_of_it() -> None:
+    early, late = Supply(now=0.0), Supply(now=6.0)
+    early.give(1.0, now=0.2)  # its caller listens until 1.2, then waits for the next clause
+    assert early.dry_at == pytest.approx(1.2)
+    assert early.dry_at < late.dry_at
+    early.give(0.1, now=6.1)
+    late.give(0.1, now=6.1)
+    late.give(0.2, now=6.1)
+    assert early.dry_at == pytest.approx(6.2)
+    assert late.dry_at == pytest.approx(6.4)
 
 
 async def test_a_new_answer_goes_before_one_that_has_audio_in_hand(single: Path) -> None:

@@ -26,7 +26,9 @@ Feed: TypeAlias = Mapping[str, NDArray[Any]]
 
 FIRST_S = 0.08
 """Seconds of audio in the first piece: four frames of a call, computed in a fraction of that."""
-LARGEST_S = 0.64
+GROWTH = 3
+"""How much longer each piece is than the one before: the fewer, the less is computed twice at edges."""
+LARGEST_S = 1.28
 """Of the largest: a new answer waits for such a piece of another at worst."""
 NARROWEST = 65
 """Columns of the narrowest piece with its edges; see `trunkline_piper.split` on rounding."""
@@ -156,7 +158,7 @@ class _Columns:
             size = rest if rest < self._next + self._flow.smallest else self._next
             upto = self._upto + size
             self._have.append(self._flow.run(self._frames, self._upto, upto, options, self._sides))
-            self._upto, self._next = upto, 2 * self._next
+            self._upto, self._next = upto, GROWTH * self._next
         if len(self._have) > 1:
             self._have = [np.concatenate(self._have, axis=-1)]
         return self._have[0][..., start:end]
@@ -185,7 +187,7 @@ Sides: TypeAlias = tuple[Samples, ...]
 
 
 def pieces(count: int, first: int, largest: int) -> list[tuple[int, int]]:
-    """Cut `count` columns: a small piece first, each next one twice as large, none above `largest`.
+    """Cut `count` columns: a small piece first, then larger ones, none above `largest`.
 
     No piece is smaller than `first`, unless it is the only one.
     """
@@ -193,7 +195,7 @@ def pieces(count: int, first: int, largest: int) -> list[tuple[int, int]]:
     while start < count:
         end = start + size if start + size + first <= count else count
         found.append((start, end))
-        start, size = end, min(2 * size, largest)
+        start, size = end, min(GROWTH * size, largest)
     return found
 
 

@@ -25,7 +25,7 @@ from appliance.plugin import (
 from trunkline_piper import CAPABILITIES, PiperSettings
 from trunkline_piper.engine import PiperEngine, Scales
 from trunkline_piper.phrases import Phrases
-from trunkline_piper.worker import Worker
+from trunkline_piper.worker import Supply, Worker
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -74,7 +74,8 @@ class PiperTextToSpeech:
                 async for new, pcm in self._clause(answer, clause):
                     pause = self._pause(clause) if said and new else pause
                     yield SpeechChunk(np.concatenate([pause, pcm]))
-                    answer.given_s += (pause.size + pcm.size) / self.capabilities.sample_rate
+                    seconds = (pause.size + pcm.size) / self.capabilities.sample_rate
+                    answer.supply.give(seconds, time.monotonic())
                     said, pause = True, pause[:0]
                 if said:
                     pause = self._pause(clause)
@@ -109,9 +110,10 @@ class PiperTextToSpeech:
         for options in self._running:
             options.terminate = True
         self._worker.close()
+        self._phrases = Phrases(0, self.capabilities.sample_rate)
 
     async def _in_worker(self, work: Callable[[], _T], answer: _Answer) -> _T:
-        return await asyncio.wrap_future(self._worker.submit(work, answer.dry_at()))
+        return await asyncio.wrap_future(self._worker.submit(work, answer.supply.dry_at))
 
     def _speaker_for(self, voice: str | None) -> int | None:
         """Return the speaker of a voice; a name that is not ours is that of another synthesizer, for
@@ -154,23 +156,18 @@ class PiperTextToSpeech:
 
 
 class _Answer:
-    """What one stream says, how, and when it would fall silent."""
+    """What one stream says, how, and how much of it was given."""
 
     def __init__(self, engine: PiperEngine, speaker: int | None, scales: Scales) -> None:
         self.options = ort.RunOptions()
         self.speaker = speaker
         self.scales = scales
-        self.given_s = 0.0
+        self.supply = Supply(time.monotonic())
         self._engine = engine
-        self._began = time.monotonic()
 
     def render(self, ids: list[int]) -> Iterator[Pcm]:
         """Return the pieces of one sentence; each is computed when it is asked for."""
         return self._engine.render(ids, self.scales, self.speaker, self.options)
-
-    def dry_at(self) -> float:
-        """Return when a caller who heard everything from the start on has heard all of it."""
-        return self._began + self.given_s
 
 
 def _next(pieces: Iterator[Pcm]) -> Pcm | None:

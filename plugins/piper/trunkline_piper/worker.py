@@ -19,6 +19,22 @@ from appliance.plugin import UnavailableError
 _T = TypeVar("_T")
 
 
+class Supply:
+    """How long a caller can listen with what they were given. Times in seconds.
+
+    Args:
+        now: when the answer begins: it is due at once.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.dry_at = now
+        """When all that was given will have been heard."""
+
+    def give(self, seconds: float, now: float) -> None:
+        """Add audio. What was missed while there was none is not made up for."""
+        self.dry_at = max(self.dry_at, now) + seconds
+
+
 @dataclass(order=True, slots=True)
 class _Job:
     due: float
