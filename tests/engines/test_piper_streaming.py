@@ -56,19 +56,27 @@ def feed(voice: Path, ids: int, *, noise: float = 0.0) -> dict[str, NDArray[Any]
     return found
 
 
+@pytest.fixture(scope="module")
+def graphs(voice: Path) -> tuple[WholeGraph, SplitGraph]:
+    return WholeGraph(voice, 1), SplitGraph(split(onnx.load(str(voice))), 1, RATE)
+
+
 @pytest.mark.parametrize("ids", [1, 2, 7, 20, 61, 140])
-def test_the_pieces_are_the_samples_of_the_whole_sentence(voice: Path, ids: int) -> None:
-    given_ = feed(voice, ids)
-    (whole,) = WholeGraph(voice, 1).run(given_, ort.RunOptions())
-    graph = SplitGraph(split(onnx.load(str(voice))), 1, RATE)
-    parts = list(graph.run(given_, ort.RunOptions()))
+def test_the_pieces_are_the_samples_of_the_whole_sentence(
+    voice: Path, graphs: tuple[WholeGraph, SplitGraph], ids: int
+) -> None:
+    at_once, in_pieces = graphs
+    sentence = feed(voice, ids)
+    (whole,) = at_once.run(sentence, ort.RunOptions())
+    parts = list(in_pieces.run(sentence, ort.RunOptions()))
     np.testing.assert_array_equal(np.concatenate(parts), whole)
     assert len(parts) > 3 or ids < 61
 
 
-def test_with_noise_the_pieces_join_without_a_seam(voice: Path) -> None:
-    graph = SplitGraph(split(onnx.load(str(voice))), 1, RATE)
-    assert graph.error(feed(voice, 90, noise=0.667)) == 0.0
+def test_with_noise_the_pieces_join_without_a_seam(
+    voice: Path, graphs: tuple[WholeGraph, SplitGraph]
+) -> None:
+    assert graphs[1].error(feed(voice, 90, noise=0.667)) == 0.0
 
 
 def test_the_first_piece_is_computed_before_the_rest_is(single: Path) -> None:
