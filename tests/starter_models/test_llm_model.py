@@ -17,7 +17,8 @@ from recipe.llm.example import example_dialogue, example_tools
 from recipe.llm.scoring import taken_apart
 
 MODEL = pack_dir() / "llm" / "starter.gguf"
-OFF_GRAMMAR = Path(__file__).with_name("offgrammar.yaml")
+HAND_WRITTEN = ("offgrammar", "handwritten")
+"""Two sets, each written without sight of the training's grammar and of the other."""
 SYSTEM = """You are the receptionist of Larkspur Dental.
 Today is Tuesday.
 We are open Monday to Friday from nine to five, and on Saturday from ten to one. We are closed on Sunday.
@@ -30,7 +31,7 @@ GREETING = "Larkspur Dental, hello. How can I help you?"
 
 BELOW_THE_BARS = pytest.mark.xfail(
     strict=True,
-    reason="the shipped weights know one prompt by heart and read no other: MODEL_CARD.md",
+    reason="the shipped weights read prompts, but not well enough: MODEL_CARD.md",
 )
 
 
@@ -116,17 +117,26 @@ def test_new_dialogues_and_hand_written_ones_are_answered_as_the_model_card_says
 ) -> None:
     card = json.loads((MODEL.parent / "eval.json").read_text(encoding="utf-8"))
     example = in_grammar(runtime, 4711, 30, example_dialogue).summary()
-    outside = off_grammar(runtime, OFF_GRAMMAR).summary()
+    others = in_grammar(runtime, 4711, 30).summary()
     for name in ("tool", "fact", "nothing_false"):
         assert example[name]["interval_95"][1] >= card["example_agent"][name]["share"]
-        assert outside[name]["share"] >= card["off_grammar"][name]["share"] - 0.01
+        assert others[name]["interval_95"][1] >= card["in_grammar"][name]["share"]
+    for dialogues in HAND_WRITTEN:
+        outside = off_grammar(runtime, _written(dialogues)).summary()
+        for name in ("tool", "fact", "nothing_false"):
+            assert outside[name]["share"] >= card[dialogues][name]["share"] - 0.01
 
 
 @BELOW_THE_BARS
 @pytest.mark.slow
-def test_it_meets_the_bars_on_hand_written_dialogues(runtime: Runtime) -> None:
-    score = off_grammar(runtime, OFF_GRAMMAR).summary()
+@pytest.mark.parametrize("dialogues", HAND_WRITTEN)
+def test_it_meets_the_bars_on_hand_written_dialogues(runtime: Runtime, dialogues: str) -> None:
+    score = off_grammar(runtime, _written(dialogues)).summary()
     assert score["tool"]["share"] >= 0.95
     assert score["tool:book_appointment"]["share"] >= 0.95
     assert score["fact"]["share"] >= 0.95
     assert score["nothing_false"]["share"] == 1.0
+
+
+def _written(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.yaml")

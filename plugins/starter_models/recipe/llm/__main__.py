@@ -19,13 +19,19 @@ def main() -> None:
     """Make the language model from nothing and put it into the package."""
     parser = argparse.ArgumentParser(prog="recipe.llm", description=main.__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--off-grammar", type=Path, help="hand-written dialogues to score as well")
+    parser.add_argument(
+        "--off-grammar",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="hand-written dialogues to score as well",
+    )
     options = parser.parse_args()
     train.main([str(options.work)])
     export.main([str(options.work), str(FOLDER)])
     scored = [str(FOLDER / export.NAME), "--json", str(FOLDER / "eval.json")]
     if options.off_grammar:
-        scored += ["--off-grammar", str(options.off_grammar)]
+        scored += ["--off-grammar", *map(str, options.off_grammar)]
     evaluate.main(scored)
     checksums.main()
 

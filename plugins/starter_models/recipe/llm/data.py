@@ -20,7 +20,7 @@ from recipe.llm.dialogue import Dialogue
 
 LONGEST = 1024
 _POOL = 96  # dialogues sorted by length at a time
-_ARGUMENT, _FIRST, _ASIDE = 5.0, 3.0, 0.1  # weights of tokens; others of an answer count 1
+_ARGUMENT, _FIRST, _ASIDE = 5.0, 4.0, 0.05  # weights of tokens; others of an answer count 1
 _VALUE = re.compile(r'": "([^"]*)"')
 
 Row: TypeAlias = tuple[list[int], list[float]]

@@ -148,12 +148,20 @@ def main(arguments: list[str] | None = None) -> None:
     """Score a GGUF; write the numbers, and where asked the wrong replies of either set."""
     parser = argparse.ArgumentParser(prog="recipe.llm.evaluate", description=main.__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--off-grammar", type=Path)
+    parser.add_argument(
+        "--off-grammar",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="hand-written sets, each under its name",
+    )
     parser.add_argument("--dialogues", type=int, default=150)
     parser.add_argument("--seed", type=int, default=90001)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--wrong-in", type=Path, help="write wrong replies in grammar here")
-    parser.add_argument("--wrong-off", type=Path, help="write wrong replies off grammar here")
+    parser.add_argument(
+        "--wrong-off", type=Path, help="write wrong replies to hand-written ones here"
+    )
     options = parser.parse_args(arguments)
     runtime = Runtime(options.model)
     result: dict[str, Any] = {"model_bytes": options.model.stat().st_size}
@@ -162,13 +170,14 @@ def main(arguments: list[str] | None = None) -> None:
         "example_agent": (in_grammar(runtime, seed, count, example_dialogue), None),
         "in_grammar": (in_grammar(runtime, seed, count), options.wrong_in),
     }
-    if options.off_grammar:
-        scores["off_grammar"] = (off_grammar(runtime, options.off_grammar), options.wrong_off)
+    for path in options.off_grammar:
+        scores[path.stem] = (off_grammar(runtime, path), options.wrong_off)
     for name, (score, wrong) in scores.items():
         result[name] = score.summary()
         if wrong:
-            lines = (json.dumps(note, ensure_ascii=False) for note in score.wrong)
-            wrong.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with wrong.open("a", encoding="utf-8") as file:
+                for note in score.wrong:
+                    file.write(json.dumps({"set": name, **note}, ensure_ascii=False) + "\n")
     result["speed"] = runtime.speed()
     text = json.dumps(result, indent=1)
     if options.json:

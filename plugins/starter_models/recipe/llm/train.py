@@ -37,7 +37,7 @@ class Schedule:
     frequent at first and go on for as long as the rate is high, so that dialogues do not wear it out.
     """
 
-    steps: int = 12500
+    steps: int = 11200
     decay: int = 4000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 600
