@@ -389,6 +389,17 @@ async def test_a_template_that_refuses_the_dialogue_is_an_invalid_request(
         await reply(model, ask("Hello"))
 
 
+async def test_a_template_that_breaks_costs_one_reply_and_not_the_loop(
+    make: Callable[..., LlamaModel],
+) -> None:
+    model = make(
+        chat_template="{% for m in messages %}{{ 1 // (m.content | length - 5) }}{% endfor %}"
+    )
+    with pytest.raises(InvalidRequestError, match="refuses this dialogue"):
+        await reply(model, ask("Hello"))
+    assert (await reply(model, ask("Hello again")))[1].completion == 24
+
+
 def test_what_cannot_work_is_said_when_it_is_built(
     build_context: BuildContext, random_gguf: Path, tmp_path: Path
 ) -> None:

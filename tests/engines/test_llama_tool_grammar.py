@@ -34,6 +34,9 @@ BOOK = ToolSpec(
 )
 BYE = ToolSpec("end_call", "Hang up.", {"type": "object", "properties": {}})
 ODD = ToolSpec('say "hi"', "", {"$ref": "https://example.test/schema"})
+ODDER = ToolSpec(
+    "odder", "", {"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}, "allOf": 3}
+)
 END = 2
 """The end token of the random model."""
 
@@ -101,6 +104,7 @@ def test_a_schema_that_grammars_cannot_express_asks_for_any_object(model: Model)
     call = '{"name": "say \\"hi\\"", "arguments": {"whatever": [1, null]}}</tool_call>'
     assert follows(model, "<tool_call>", call, [ODD])
     assert not follows(model, "<tool_call>", call.replace("null", "nil"), [ODD])
+    assert follows(model, "[TOOL_CALLS]", 'odder[ARGS]{"x": 1}', [BOOK, ODDER])
 
 
 def test_a_grammar_that_llama_cpp_does_not_understand_is_an_error(model: Model) -> None:
@@ -148,8 +152,8 @@ async def provider(
         assert isinstance(model, LlamaModel)
         sampler = model._sampler
 
-        def beginning(request: LlmRequest) -> Any:
-            made = sampler(request)
+        def beginning(request: LlmRequest, grammars: ToolGrammars | None) -> Any:
+            made = sampler(request, grammars)
             ahead = model._model.tokenize(begin, begins=False)
             sample = made.sample
 

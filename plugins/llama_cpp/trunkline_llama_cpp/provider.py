@@ -112,10 +112,11 @@ class LlamaModel:
         """
         news: asyncio.Queue[News] = asyncio.Queue()
         parser = ReplyParser(tools=bool(request.tools))
+        grammars = self._grammars(request.tools)
         job = Job(
             prepare=lambda: self._prompt(request, parser),
             max_tokens=request.max_tokens,
-            sampler=lambda: self._sampler(request),
+            sampler=lambda: self._sampler(request, grammars),
             listener=asyncio.get_running_loop(),
             tell=news.put_nowait,
             call_id=request.call_id,
@@ -158,16 +159,16 @@ class LlamaModel:
     def _tokenized(self, text: str) -> tuple[int, ...]:
         return tuple(self._model.tokenize(text)) if text else ()
 
-    def _sampler(self, request: LlmRequest) -> Sampler:
+    def _sampler(self, request: LlmRequest, grammars: ToolGrammars | None) -> Sampler:
         settings = self._settings
-        guide = None
-        if request.tools and settings.guide_tool_calls:
-            guide = ToolGuide(self._model, self._grammars(tuple(request.tools)))
+        guide = ToolGuide(self._model, grammars) if grammars else None
         return Sampler(request.temperature, settings.top_p, settings.min_p, request.seed, guide)
 
-    def _grammars(self, tools: tuple[ToolSpec, ...]) -> ToolGrammars:
-        """Return the tools' grammars, which an agent's calls share."""
-        key = json.dumps([[tool.name, dict(tool.parameters)] for tool in tools], sort_keys=False)
+    def _grammars(self, tools: Sequence[ToolSpec]) -> ToolGrammars | None:
+        """Return the tools' grammars, which an agent's calls share; None where calls are not held to any."""
+        if not tools or not self._settings.guide_tool_calls:
+            return None
+        key = json.dumps([[tool.name, dict(tool.parameters)] for tool in tools])
         if key not in self._known_grammars:
             if len(self._known_grammars) >= _AGENTS:
                 self._known_grammars.clear()

@@ -120,7 +120,7 @@ class ChatTemplate:
                 messages=[_message(message) for message in messages],
                 tools=[_tool(tool) for tool in tools] or None,
             ).prompt
-        except (TemplateError, ValueError, TypeError, LookupError) as error:
+        except Exception as error:  # it is a program, from anywhere
             raise InvalidRequestError(
                 f"the model's chat template refuses this dialogue: {error}"
             ) from error
