@@ -56,7 +56,10 @@ class Report:
 
     def show(self) -> None:
         """Print a table."""
-        table = Table("result", "unit", "n", "p50", "p95", "p99", "mean", title=self.benchmark)
+        table = Table(title=self.benchmark)
+        table.add_column("result", overflow="fold")
+        for name in ("unit", "n", "p50", "p95", "p99", "mean"):
+            table.add_column(name, justify="right", no_wrap=True)
         for name, result in self.results.items():
             table.add_row(
                 name, *(str(result[key]) for key in ("unit", "n", "p50", "p95", "p99", "mean"))
