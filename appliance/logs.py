@@ -63,7 +63,7 @@ _SECRET_KEY = re.compile(
 )
 _COUNTS = frozenset({"tokens", "prompt_tokens", "completion_tokens", "reply_tokens"})
 _URI_CREDENTIALS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
-_QUIET = ("httpx", "httpcore", "huggingface_hub", "filelock", "asyncio")
+_QUIET = ("httpx", "httpcore", "huggingface_hub", "filelock", "asyncio", "grpc")
 _SALT = secrets.token_bytes(16)
 
 

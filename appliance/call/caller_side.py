@@ -139,12 +139,13 @@ class CallerSide:
             self._core.set("recognize", self._core.now + self._core.timing.recognize_timeout_ms)
 
     def recognizer_is_late(self) -> None:
-        """Take the interim words instead."""
+        """Take the interim words instead; without any, what the caller said is lost, and not nothing."""
         turn = self.turn
         if turn is not None and turn.over:
             message = "no final transcript in time"
             self._core.record("error", stage="recognition", message=message, late=True)
             turn.final = turn.interim.strip()
+            turn.lost = not turn.final
             self._decide(turn)
 
     def decide_if_over(self) -> None:

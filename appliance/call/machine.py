@@ -202,7 +202,7 @@ class CallMachine:
         self._core.record("turn.empty", turn=turn.id, text=text)
         if self._cut is not None:
             self._resume()
-        elif turn.speech_ms >= NOT_UNDERSTOOD_MS:
+        elif turn.lost or turn.speech_ms >= NOT_UNDERSTOOD_MS:
             self._agent.say(self._phrases.not_understood)
         else:
             self._listen()

@@ -24,6 +24,8 @@ class CallerTurn:
     interim: str = ""
     deaf: bool = False
     """Its recognizer failed when its words were known already."""
+    lost: bool = False
+    """The caller said something, and no words came of it in time."""
     wait_ms: int = 0
     """Silence that ends it."""
     suspected_ms: int = 0

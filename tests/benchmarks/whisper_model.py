@@ -87,9 +87,17 @@ def _tokenizer(tokens: list[str]) -> dict[str, Any]:
         "trim_offsets": True,
         "use_regex": True,
     }
-    model: dict[str, Any] = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-             "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-             "vocab": {token: at for at, token in enumerate(tokens[:_WORDS])}, "merges": []}  # fmt: skip
+    model: dict[str, Any] = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "vocab": {token: at for at, token in enumerate(tokens[:_WORDS])},
+        "merges": [],
+    }
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
             "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
             "model": model}  # fmt: skip

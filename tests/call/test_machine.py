@@ -53,6 +53,12 @@ def test_a_late_recognizer_delays_the_commit_but_loses_nothing() -> None:
     assert sim.events("latency")[0].data["parts"]["recognition_wait"] == 696
 
 
+def test_a_short_turn_whose_words_never_came_is_asked_for_again() -> None:
+    sim = Sim(says(OPEN), [Spoken(2000, 2500, "When?")], stt_ms=10**6).run(20000)
+    assert "I'm sorry, I didn't catch that." in sim.played()
+    assert sim.requests == []
+
+
 def test_a_recognizer_that_hangs_is_replaced_by_its_last_interim_result() -> None:
     sim = Sim(says(OPEN), [Spoken(2000, 3000, "When are you open?")], stt_ms=10**6)
     sim.at(2700, inp.InterimTranscript(1, "When are you"))
