@@ -91,6 +91,10 @@ bench-peers *ARGS:
 bench-soak *ARGS:
     @python -m tests.benchmarks.soak {{ARGS}}
 
+# Measure what a misbehaving engine does to the audio of the calls: ./run bench-isolation --json FILE
+bench-isolation *ARGS:
+    @python -m tests.benchmarks.isolation {{ARGS}}
+
 # Train the starter models from nothing: ./run train-starter --work DIR
 train-starter *ARGS:
     @plugins/starter_models/train.sh {{ARGS}}

@@ -23,7 +23,7 @@ from pydantic_core import PydanticUndefined
 from appliance.call.agent import Agent
 from appliance.cli.root import COMMANDS, build
 from appliance.config.explain import is_secret, models_in
-from appliance.config.model import CORE, NAMED, SINGLE
+from appliance.config.model import CORE, NAMED, PLACED, SINGLE, WorkerSection
 from appliance.plugin.manager import PluginManager
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,6 +54,11 @@ pattern wins, and `agents.default` takes the rest.
 SEVERAL = """\
 Any number of them, each under a name of your own. `use` names the plugin's offer; the other keys are its
 settings.
+"""
+
+PLACES = """\
+`placement` says where the provider runs: `"inline"` (the default) in the box, `"worker"` in a process of its own,
+`"host:port"` in one on another machine ([operations](../operations.md)). Keys of its `worker` table:
 """
 
 SINGLE_ONE = """\
@@ -120,6 +125,8 @@ def configuration() -> str:
     for section, kind in {**NAMED, **SINGLE}.items():
         title = f"[{section}.NAME]" if section in NAMED else f"[{section}]"
         parts += [f"## {title}\n", SEVERAL if section in NAMED else SINGLE_ONE]
+        if kind in PLACED:
+            parts += [PLACES, _table(WorkerSection)]
         for offer in sorted(manager.offers(kind), key=lambda one: one.id):
             parts += [f'### use = "{offer.id}"\n', f"{offer.summary}\n", _table(offer.settings)]
             parts += list(_inner(offer.settings, set()))

@@ -19,7 +19,7 @@ from appliance.cli.common import (
     print_json,
 )
 from appliance.config import BoxConfig, ConfigError, load, plugins_section
-from appliance.config.model import CORE, NAMED, SINGLE
+from appliance.config.model import CORE, INLINE, NAMED, PLACED, SINGLE, Configured
 from appliance.config.toml import dumps
 from appliance.plugin import Kind
 
@@ -86,13 +86,20 @@ def effective(config: BoxConfig) -> dict[str, Any]:
     for section, kind in NAMED.items():
         found = config.providers(kind)
         if found:
-            tree[section] = {
-                name: {"use": one.offer.id, **masked(one.settings)} for name, one in found.items()
-            }
+            tree[section] = {name: _provider(one) for name, one in found.items()}
     for section, kind in SINGLE.items():
         for one in config.providers(kind).values():
-            tree[section] = {"use": one.offer.id, **masked(one.settings)}
+            tree[section] = _provider(one)
     return tree
+
+
+def _provider(one: Configured) -> dict[str, Any]:
+    written: dict[str, Any] = {"use": one.offer.id, **masked(one.settings)}
+    if one.kind in PLACED:
+        written["placement"] = one.placement.where
+        if one.placement.where != INLINE:
+            written["worker"] = masked(one.placement.worker)
+    return written
 
 
 def masked(value: Any) -> Any:
