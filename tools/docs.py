@@ -57,8 +57,8 @@ settings.
 """
 
 PLACES = """\
-`placement` says where the provider runs: `"inline"` (the default) in the box, `"worker"` in a process of its own,
-`"host:port"` in one on another machine ([operations](../operations.md)). Keys of its `worker` table:
+`placement` says where the provider runs: `"inline"` (the default) in the box, `"worker"` in a process of its
+own, `"host:port"` in one on another machine ([operations](../operations.md)). Keys of its `worker` table:
 """
 
 SINGLE_ONE = """\
