@@ -10,6 +10,6 @@ ASR: dict[str, str] = {
 }
 
 LLM: dict[str, str] = {
-    "starter.gguf": "873a68b80c2b2ab3ec15551c6881e475c0fc8b6c456c360035dd0ef55c77e29e",
-    "starter.gguf.sha256": "a8d8874deb04d2d482b702ad8555bc47c0f84e67e604f31935e837fb6d1e12e3",
+    "starter.gguf": "51b1d7d939d99cb68b85eba7f5f3636f26430b33ae75bcd255b1528e494c6a3b",
+    "starter.gguf.sha256": "752b24c179c41a56e5ce1b19b2beed2a44e53afe58fde01c68807af5ac7c2b6a",
 }
