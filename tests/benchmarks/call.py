@@ -17,22 +17,18 @@ import random
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from appliance.audio.resample import resample
-from appliance.caller import Script, TurnSpec, prepare
+from appliance.caller import TurnSpec
 from appliance.caller.build import line_settings
 from appliance.caller.open_loop import Heard, OpenCallers
 from appliance.caller.plan import Voices, plan
-from appliance.plugin import BuildContext, Kind, Pcm, Transport
+from appliance.plugin import BuildContext, Kind, Transport
 from appliance.plugin.manager import PluginManager
+from tests.benchmarks.plane import plane_loads
 from tests.benchmarks.report import Report
-from tests.lab import sipp
-from tests.lab.process import DEMO_CONFIG, BoxProcess, StubBox, espeak, place_call
+from tests.lab.process import DEMO_CONFIG, BoxProcess, espeak, place_call
 
 QUESTIONS = (
     "Are you open on Saturday?",
@@ -147,71 +143,11 @@ def _report_load(report: Report, arm: str, calls: int, heard: Sequence[Heard]) -
 
 def media_plane(report: Report) -> None:
     """Measure a box with stub engines under 1, 10 and 40 calls of speech in both directions."""
-    if not sipp.available():
-        print("  SIPp is not installed: the media plane is not measured (package sip-tester)")
-        return
-    settings = {
-        "bind": "127.0.0.1",
-        "udp_port": 0,
-        "tcp_port": None,
-        "codecs": ["PCMU"],
-        "rtp_port_start": 30000,
-        "rtp_port_end": 30999,
-    }
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        audio = folder / "speech.ul"
-        sipp.write_audio(audio, asyncio.run(_speech()))
-        for calls in MEDIA_CALLS:
-            with StubBox(settings) as box:
-                if box.ready["capacity"] < calls:
-                    print(
-                        f"  {box.ready['library']} holds {box.ready['capacity']} calls: {calls} left out"
-                    )
-                    continue
-                _media_load(report, box, folder, audio, calls)
-
-
-def _media_load(report: Report, box: StubBox, folder: Path, audio: Path, calls: int) -> None:
-    port = int(box.ready["listening"][0].rsplit(":", 1)[1])
-    first = sipp.start(folder, port, audio, calls=1, hold_s=2)
-    first.wait()
-    before = box.stats()
-    peers = sipp.start(folder, port, audio, calls=calls, hold_s=WINDOW_S + 8 + calls / 10)
-    time.sleep(4 + calls / 10)
-    started, spent = box.stats(), box.cpu_s()
-    shares = []
-    for _ in range(10):
-        time.sleep(WINDOW_S / 10)
-        now = box.cpu_s()
-        shares.append((now - spent) / (WINDOW_S / 10) / calls * 100)
-        spent = now
-    during = box.stats()
-    windows = (during["windows"] - started["windows"]) / calls / WINDOW_S
-    lost = during["counters"].get("frames_lost", 0) - started["counters"].get("frames_lost", 0)
-    failed = peers.wait()
-    if during["calls"] != calls or failed or not 30 < windows < 33:
-        problem = f"{during['calls']} of {calls} calls, SIPp exit {failed}, {windows:.1f} windows/s"
-        raise RuntimeError(f"the media plane did not do its work: {problem}")
-    report.add(f"media_cpu_per_call@{calls}", "% of a core", shares)
-    report.add(f"media_frames_lost@{calls}", "frames", [lost])
-    if calls == max(MEDIA_CALLS):
-        grown = (during["rss_kib"] - before["rss_kib"]) / 1024 / calls
-        report.add("memory_per_call", "MiB", [grown])
-
-
-async def _speech() -> Pcm:
-    """Return about ten seconds of speech with pauses, at 8 kHz."""
-    voice = espeak()
-    try:
-        script = Script(turns=tuple(TurnSpec(say=text) for text in QUESTIONS[:4]))
-        spoken = await prepare(script, voice)
-    finally:
-        await voice.aclose()
-    pause = np.zeros(16_000, np.int16)
-    return resample(
-        np.concatenate([part for t in spoken for part in (t.pcm, pause)]), 16_000, 8_000
-    )
+    for load in plane_loads(MEDIA_CALLS, WINDOW_S, (30, 33)):
+        report.add(f"media_cpu_per_call@{load.calls}", "% of a core", load.shares)
+        report.add(f"media_frames_lost@{load.calls}", "frames", [load.lost])
+        if load.calls == max(MEDIA_CALLS):
+            report.add("memory_per_call", "MiB", [load.grown_mib])
 
 
 def main() -> None:

@@ -12,8 +12,6 @@ The two ways of passing frames are interleaved tick by tick.
 from __future__ import annotations
 
 import argparse
-import asyncio
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -21,31 +19,12 @@ from typing import Any
 import numpy as np
 from trunkline_sip.vectors import Mover, PointerMover, SlowMover, mover
 
-from appliance.audio.resample import resample
-from appliance.caller import Script, TurnSpec, prepare
-from appliance.plugin import Pcm
+from tests.benchmarks.plane import plane_loads
 from tests.benchmarks.report import Report
-from tests.lab import sipp
-from tests.lab.process import StubBox, espeak
 
 CALLS = (1, 2, 4, 8, 16)
 FRAME_BYTES = 640
 """20 ms at 16 kHz, two bytes a sample."""
-
-SAID = (
-    "Are you open on Saturday?",
-    "How much is a cleaning?",
-    "Where are you?",
-    "What are your opening hours?",
-)
-SIP = {
-    "bind": "127.0.0.1",
-    "udp_port": 0,
-    "tcp_port": None,
-    "codecs": ["PCMU"],
-    "rtp_port_start": 30_000,
-    "rtp_port_end": 30_999,
-}
 
 
 def frames(report: Report, calls: int, ticks: int) -> None:
@@ -83,47 +62,6 @@ def _tick(
     return (time.perf_counter() - begun) * 1e6
 
 
-def plane(report: Report, box: StubBox, audio: Path, calls: int, window_s: float) -> None:
-    """Measure a box under `calls` calls of speech in both directions.
-
-    Raises:
-        RuntimeError: calls failed, or the box did not do its work.
-    """
-    port = int(box.ready["listening"][0].rsplit(":", 1)[1])
-    sipp.start(audio.parent, port, audio, calls=1, hold_s=2).wait()
-    peers = sipp.start(audio.parent, port, audio, calls=calls, hold_s=window_s + 8 + calls / 10)
-    time.sleep(4 + calls / 10)
-    started, spent = box.stats(), box.cpu_s()
-    shares = []
-    for _ in range(10):
-        time.sleep(window_s / 10)
-        now = box.cpu_s()
-        shares.append((now - spent) / (window_s / 10) / calls * 100)
-        spent = now
-    during = box.stats()
-    windows = (during["windows"] - started["windows"]) / calls / window_s
-    lost = during["counters"].get("frames_lost", 0) - started["counters"].get("frames_lost", 0)
-    failed = peers.wait()
-    if during["calls"] != calls or failed or not 28 < windows < 35:
-        problem = f"{during['calls']} of {calls} calls, SIPp exit {failed}, {windows:.1f} windows/s"
-        raise RuntimeError(f"the media plane did not do its work: {problem}")
-    report.add(f"trunkline/media_cpu_per_call@{calls}", "% of a core", shares)
-    report.add(f"trunkline/media_frames_lost@{calls}", "frames", [lost])
-    print(f"  {calls} calls: {np.median(shares):.2f} % of a core a call", flush=True)
-
-
-async def speech() -> Pcm:
-    """Return some seconds of speech with pauses, at 8 kHz."""
-    voice = espeak()
-    try:
-        spoken = await prepare(Script(turns=tuple(TurnSpec(say=text) for text in SAID)), voice)
-    finally:
-        await voice.aclose()
-    pause = np.zeros(16_000, np.int16)
-    parts = [part for turn in spoken for part in (turn.pcm, pause)]
-    return resample(np.concatenate(parts), 16_000, 8_000)
-
-
 def main() -> None:
     """Run and report."""
     parser = argparse.ArgumentParser(prog="./run bench-media", description=__doc__)
@@ -138,19 +76,10 @@ def main() -> None:
     report = Report("media")
     for calls in options.calls:
         frames(report, calls, ticks)
-    if not sipp.available():
-        print("  SIPp is not installed: the media plane is not measured (package sip-tester)")
-    else:
-        with tempfile.TemporaryDirectory() as name:
-            audio = Path(name) / "speech.ul"
-            sipp.write_audio(audio, asyncio.run(speech()))
-            for calls in options.calls:
-                with StubBox(SIP) as box:
-                    if box.ready["capacity"] < calls:
-                        library, room = box.ready["library"], box.ready["capacity"]
-                        print(f"  {library} holds {room} calls: {calls} left out")
-                        continue
-                    plane(report, box, audio, calls, options.window)
+    for load in plane_loads(options.calls, options.window, (28, 35)):
+        report.add(f"trunkline/media_cpu_per_call@{load.calls}", "% of a core", load.shares)
+        report.add(f"trunkline/media_frames_lost@{load.calls}", "frames", [load.lost])
+        print(f"  {load.calls} calls: {np.median(load.shares):.2f} % of a core a call", flush=True)
     report.show()
     report.write(options.json)
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from appliance.plugin import (
 )
 from tests.benchmarks.peers.transport import WireSettings, WireTransport
 from tests.benchmarks.peers.wire import FRAME_BYTES, FRAME_S, Line, Playout, dial, serve
+from tests.lab.waiting import until
 
 SOUND: Pcm = np.arange(1, 10 * FRAME_SAMPLES + 1, dtype=np.int16)
 
@@ -55,12 +56,6 @@ class Phone:
         return audible
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():  # noqa: ASYNC110  what is awaited is in another thread of events
-            await asyncio.sleep(0.005)
-
-
 async def test_audio_crosses_the_wire_unchanged_both_ways(tmp_path: Path) -> None:
     path = str(tmp_path / "box.sock")
     box, caller = WireTransport(WireSettings(path=path)), WireTransport(WireSettings())
@@ -69,18 +64,18 @@ async def test_audio_crosses_the_wire_unchanged_both_ways(tmp_path: Path) -> Non
     await caller.start(person)
     leg = await caller.dial(DialRequest(path))
     try:
-        await until(lambda: bool(agent.heard) and bool(person.heard))
+        await until(lambda: bool(agent.heard) and bool(person.heard), 10)
         leg.play(SOUND)
         agent.legs[0].play(SOUND[: FRAME_SAMPLES + 7])
-        await until(lambda: agent.sound("heard").size == SOUND.size)
-        await until(lambda: person.sound("heard").size == FRAME_SAMPLES + 7)
+        await until(lambda: agent.sound("heard").size == SOUND.size, 10)
+        await until(lambda: person.sound("heard").size == FRAME_SAMPLES + 7, 10)
         assert np.array_equal(agent.sound("heard"), SOUND)
         assert np.array_equal(person.sound("sent"), SOUND)
         assert np.array_equal(person.sound("heard"), SOUND[: FRAME_SAMPLES + 7])
         assert leg.queued() == 0
     finally:
         await caller.aclose()
-        await until(lambda: any(isinstance(event, LegEnded) for event in agent.events))
+        await until(lambda: any(isinstance(event, LegEnded) for event in agent.events), 10)
         await box.aclose()
 
 
@@ -93,7 +88,7 @@ async def test_what_is_dropped_is_not_sent(tmp_path: Path) -> None:
     leg = await caller.dial(DialRequest(path))
     leg.play(SOUND)
     assert leg.drop() == SOUND.size
-    await until(lambda: len(agent.heard) > 3)
+    await until(lambda: len(agent.heard) > 3, 10)
     assert agent.sound("heard").size == 0
     await caller.aclose()
     await box.aclose()

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+from trunkline_llama_cpp import build
+from trunkline_llama_cpp.provider import LlamaModel
+from trunkline_llama_cpp.settings import LlamaCppSettings
 
 from appliance.plugin import BuildContext, ModelNotFoundError
 from appliance.plugin.conformance import Subject
@@ -121,6 +124,25 @@ def random_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_gguf() -> Callable[..., Any]:
     """Write another such model: `make_gguf(path, seed=, width=, layers=, context=)`."""
     return write_random_gguf
+
+
+@pytest.fixture
+async def make_llama(
+    random_gguf: Path, build_context: BuildContext
+) -> AsyncIterator[Callable[..., LlamaModel]]:
+    """Build models of `random_gguf` with other settings; they are closed at the end."""
+    built: list[LlamaModel] = []
+
+    def make_one(**settings: object) -> LlamaModel:
+        values = {"model": str(random_gguf)} | settings
+        model = build(LlamaCppSettings.model_validate(values), build_context)
+        assert isinstance(model, LlamaModel)
+        built.append(model)
+        return model
+
+    yield make_one
+    for model in built:
+        await model.aclose()
 
 
 def _subject(module: str, settings: Mapping[str, Any], context: BuildContext) -> Subject:

@@ -24,6 +24,7 @@ from appliance.plugin import (
     Transcript,
     UnavailableError,
 )
+from tests.lab.waiting import until
 
 RATE = 16_000
 FRAME = 320
@@ -130,13 +131,6 @@ class Listener:
     async def stop(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.001)
 
 
 async def test_each_flush_gets_one_final_of_all_audio_so_far(

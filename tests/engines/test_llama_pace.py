@@ -4,19 +4,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import llama_cpp
 import numpy as np
 import pytest
-from trunkline_llama_cpp import build
 from trunkline_llama_cpp.provider import LlamaModel
-from trunkline_llama_cpp.settings import LlamaCppSettings
 
 from appliance.plugin import (
-    BuildContext,
     LlmRequest,
     Message,
     ReplyPace,
@@ -24,26 +20,9 @@ from appliance.plugin import (
     TextDelta,
     TokenUsage,
 )
+from tests.lab.waiting import until
 
 SYSTEM = Message(Role.SYSTEM, "You are the receptionist of Larkspur Dental. We are open. " * 4)
-
-
-@pytest.fixture
-async def make(
-    random_gguf: Path, build_context: BuildContext
-) -> AsyncIterator[Callable[..., LlamaModel]]:
-    built: list[LlamaModel] = []
-
-    def make_one(**settings: object) -> LlamaModel:
-        values = {"model": str(random_gguf)} | settings
-        model = build(LlamaCppSettings.model_validate(values), build_context)
-        assert isinstance(model, LlamaModel)
-        built.append(model)
-        return model
-
-    yield make_one
-    for model in built:
-        await model.aclose()
 
 
 class Reply:
@@ -75,13 +54,6 @@ class Reply:
     async def cancel(self) -> None:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.001)
 
 
 async def asleep(model: LlamaModel) -> None:
@@ -122,9 +94,9 @@ def right(random_gguf: Path) -> Iterator[Callable[[str, str], bool]]:
 
 
 async def test_a_reply_far_ahead_of_its_caller_pauses_and_goes_on_when_that_was_heard(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
-    model = make()
+    model = make_llama()
     pace = ReplyPace()
     reply = Reply(model, "A story.", pace, max_tokens=600)
     await until(lambda: len(reply.text) > 20)
@@ -143,9 +115,9 @@ async def test_a_reply_far_ahead_of_its_caller_pauses_and_goes_on_when_that_was_
 
 
 async def test_a_paused_reply_can_be_cancelled_and_another_call_goes_on_beside_it(
-    make: Callable[..., LlamaModel],
+    make_llama: Callable[..., LlamaModel],
 ) -> None:
-    model = make()
+    model = make_llama()
     pace = ReplyPace()
     paused = Reply(model, "A story.", pace, max_tokens=600)
     await until(lambda: paused.text)
@@ -159,9 +131,9 @@ async def test_a_paused_reply_can_be_cancelled_and_another_call_goes_on_beside_i
 
 
 async def test_speculation_is_written_while_nobody_waits_and_commits_without_a_new_start(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
-    model = make()
+    model = make_llama()
     pace = ReplyPace(committed=False)
     reply = Reply(model, "Are you open?", pace, max_tokens=300)
     await until(lambda: len(reply.text) > 8)
@@ -172,9 +144,9 @@ async def test_speculation_is_written_while_nobody_waits_and_commits_without_a_n
 
 
 async def test_a_cancelled_speculation_leaves_its_prefix_to_the_changed_question(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
-    model = make()
+    model = make_llama()
     guess = Reply(model, "I would like to come on", ReplyPace(committed=False), call_id="a")
     await until(lambda: len(guess.text) > 4)
     await guess.cancel()
@@ -187,9 +159,9 @@ async def test_a_cancelled_speculation_leaves_its_prefix_to_the_changed_question
 
 
 async def test_a_speculation_that_still_runs_lends_its_prefix_to_its_successor(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
-    model = make()
+    model = make_llama()
     guess = Reply(model, "I would like to come on", ReplyPace(), call_id="a", max_tokens=900)
     await until(lambda: len(guess.text) > 4)
     again = Reply(model, "I would like to come on Friday", ReplyPace(), call_id="a")
@@ -202,10 +174,10 @@ async def test_a_speculation_that_still_runs_lends_its_prefix_to_its_successor(
 
 
 async def test_speculation_gives_its_memory_to_a_committed_reply_and_still_ends_right(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
     """Two replies of this length do not fit at once."""
-    model = make(context_tokens=768)
+    model = make_llama(context_tokens=768)
     guess = Reply(model, "A story.", ReplyPace(committed=False), max_tokens=300)
     await until(lambda: len(guess.text) > 8)
     urgent = Reply(model, "Hello.", ReplyPace(), max_tokens=300)
@@ -217,9 +189,9 @@ async def test_speculation_gives_its_memory_to_a_committed_reply_and_still_ends_
 
 
 async def test_a_first_clause_is_not_slowed_by_a_speculation_that_reads_a_long_prompt(
-    make: Callable[..., LlamaModel],
+    make_llama: Callable[..., LlamaModel],
 ) -> None:
-    model = make()
+    model = make_llama()
     seen: list[set[str]] = []
     compute = model._steps._compute
 
@@ -240,9 +212,9 @@ async def test_a_first_clause_is_not_slowed_by_a_speculation_that_reads_a_long_p
 
 
 async def test_whoever_reads_the_shared_opening_hurries_when_an_urgent_call_waits_for_it(
-    make: Callable[..., LlamaModel], right: Callable[[str, str], bool]
+    make_llama: Callable[..., LlamaModel], right: Callable[[str, str], bool]
 ) -> None:
-    model = make(prefill_chunk=8)
+    model = make_llama(prefill_chunk=8)
     guess = Reply(model, "One", ReplyPace(committed=False), call_id="guess")
     await until(lambda: model._steps._running)
     urgent = Reply(model, "Two", ReplyPace(), call_id="urgent")
@@ -254,9 +226,9 @@ async def test_whoever_reads_the_shared_opening_hurries_when_an_urgent_call_wait
 
 
 async def test_the_load_tells_speed_occupancy_hits_and_queues(
-    make: Callable[..., LlamaModel],
+    make_llama: Callable[..., LlamaModel],
 ) -> None:
-    model = make(max_sequences=4)
+    model = make_llama(max_sequences=4)
     idle = model.load()
     assert (idle.busy, idle.written_per_s, idle.running, idle.oldest_wait_s) == (0, 0, {}, 0)
     await asyncio.gather(*(Reply(model, f"{n}", ReplyPace()).task for n in range(6)))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -50,7 +51,7 @@ class WorkerStatus:
     trouble: str = ""
 
 
-class Worker:
+class Worker(ABC):
     """What both sorts of workers share: who serves, and the provider that calls use.
 
     Attributes:
@@ -108,10 +109,10 @@ class Worker:
                 )
         self.provider.capabilities = capabilities
 
+    @abstractmethod
     def status(self) -> WorkerStatus:
         """Return what an operator wants to know."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def aclose(self) -> None:
         """End what this box started. Idempotent."""
-        raise NotImplementedError

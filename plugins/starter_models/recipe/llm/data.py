@@ -15,7 +15,6 @@ from torch import Tensor
 
 from recipe.llm import tokenizer as bpe
 from recipe.llm.chat import ARGUMENTS, rendered
-from recipe.llm.conversation import random_dialogue
 from recipe.llm.dialogue import Dialogue
 
 LONGEST = 1024
@@ -65,11 +64,6 @@ def _stacked(rows: list[Row]) -> Batch:
         ids[i, : len(row)] = torch.tensor(row)
         weight[i, : len(row)] = torch.tensor(weights)
     return Batch(ids, weight)
-
-
-def dialogues(tokenizer: Tokenizer, seed: int, tokens: int) -> Iterator[Batch]:
-    """Endless batches of random dialogues, of about so many tokens."""
-    return batches(random_dialogue, tokenizer, seed, tokens)
 
 
 def batches(
