@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from recipe.domain import WEEKDAYS, Clock
 from recipe.grammar import expand, tidy
-from recipe.llm import topics, words
+from recipe.llm import corpus, lines, topics, words
+from recipe.llm.corpus import Topic
 from recipe.llm.hours import Hours, random_hours
+
+_WIDE = 0.7  # share of businesses that tell what the corpus tells
 
 _ROLES = (
     "You are the receptionist of {name}.", "You are the receptionist at {name}, a {noun}.",
@@ -41,7 +45,8 @@ class Business:
         today: a weekday.
         facts: topic to the sentences that answer it, word for word in the prompt.
         prices: service to the answer about its price.
-        known: topics and services that the prompt holds; all else is not known.
+        oddments: thing that no topic foresees to the sentence about it.
+        wide: the facts beyond hours, address and prices are of `recipe.llm.corpus`, under "file/topic".
     """
 
     name: str
@@ -52,6 +57,7 @@ class Business:
     facts: dict[str, str] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
     oddments: dict[str, str] = field(default_factory=dict)
+    wide: bool = False
 
     def weekday(self, day: str) -> str:
         """The weekday that `today` or `tomorrow` is."""
@@ -59,6 +65,12 @@ class Business:
         if offset is None:
             return day
         return WEEKDAYS[(WEEKDAYS.index(self.today) + offset) % 7]
+
+    def hours_line(self, day: str) -> str:
+        """The sentence of the prompt that tells about a day, as far as one names it."""
+        found = lines.split(self.hours.text)
+        named = (line for line in found if self.weekday(day) in line)
+        return next(named, found[0] if found else "")
 
     def is_open(self, day: str) -> bool:
         """Whether it may open on that day: where the prompt tells no hours, any day may be."""
@@ -199,7 +211,7 @@ def _oddment(rng: random.Random) -> tuple[str, str]:
 
 
 def random_business(
-    rng: random.Random, rich: float | None = None, *, days: bool = True
+    rng: random.Random, rich: float | None = None, *, days: bool = True, wide: bool | None = None
 ) -> Business:
     """A business with some of all possible facts in its prompt.
 
@@ -207,6 +219,7 @@ def random_business(
         rng: all chance.
         rich: how many facts, 0 to 1; by default any number.
         days: the prompt tells opening hours and today's weekday.
+        wide: the facts are of the corpus; by default of most.
     """
     trade = rng.choice(words.TRADES)
     brand = (
@@ -221,37 +234,66 @@ def random_business(
     business = Business(name, trade, rng.choice(WEEKDAYS), hours)
     currency = rng.choice(words.CURRENCIES)
     values = slots(rng, trade, currency)
-    lines: list[str] = []
+    told: list[str] = []
     if rich is None:
         rich = rng.choice((0.4, 0.9, 1.0, 1.0))  # short prompts make room for more answers
     if business.hours.text:
         business.facts["hours"] = business.hours.text
-        lines.append(business.hours.text)
-    wanted = [("address", topics.ADDRESS, 0.95)]
-    wanted += [
-        (key, topic, {"parking": 0.8, "payment": 0.8}.get(key, 0.045))
-        for key, topic in topics.EXTRA.items()
-    ]
-    for key, topic, share in wanted:
-        if rng.random() < share * rich:
-            values |= {"num": words.number(rng, 2, 60), "lang": rng.choice(words.LANGUAGES)}
-            business.facts[key] = tidy(expand(rng.choice(topic.facts), rng, values))
-            lines.append(business.facts[key])
+        told.append(business.hours.text)
+    business.wide = rng.random() < _WIDE if wide is None else wide
+    wanted = {"address": topics.ADDRESS} if rng.random() < 0.95 * rich else {}
+    wanted |= _wide_topics(rng, rich) if business.wide else _usual_topics(rng, rich)
+    for key, topic in wanted.items():
+        values |= {"num": words.number(rng, 2, 60), "lang": rng.choice(words.LANGUAGES)}
+        business.facts[key] = tidy(expand(rng.choice(topic.facts), rng, values))
+        told.append(business.facts[key])
     prices = _price_lines(rng, business, currency) if rng.random() < rich + 0.2 else ""
     if prices:
         business.facts["prices"] = prices
-        lines.append(prices)
+        told.append(prices)
     services = _services_line(rng, business)
     if services:
         business.facts["services"] = services
-        lines.append(services)
+        told.append(services)
     for _ in range(rng.choice((0, 0, 0, 0, 1)) if rich > 0.5 else 0):
         thing, line = _oddment(rng)
         if thing not in business.oddments:
             business.oddments[thing] = line
-            lines.append(line)
-    business.prompt = _prompt(rng, business, lines, days=days)
+            told.append(line)
+    business.prompt = _prompt(rng, business, told, days=days)
     return business
+
+
+def _usual_topics(rng: random.Random, rich: float) -> dict[str, Topic]:
+    """Topics as of `recipe.llm.topics`."""
+    shares = {"parking": 0.8, "payment": 0.8}
+    return {
+        key: topic
+        for key, topic in topics.EXTRA.items()
+        if rng.random() < shares.get(key, 0.045) * rich
+    }
+
+
+def _wide_topics(rng: random.Random, rich: float) -> dict[str, Topic]:
+    """Topics of the corpus, two thirds of them of one file, none likely to be about the same."""
+    files = corpus.topics()
+    own = rng.choice(list(files))
+    chosen: dict[str, Topic] = {}
+    for _ in range(round(rng.choice((3, 6, 9, 12, 15)) * rich)):
+        file = own if rng.random() < 0.66 else rng.choice(list(files))
+        name = rng.choice(list(files[file]))
+        if not clashes(file, name, chosen):
+            chosen[f"{file}/{name}"] = files[file][name]
+    return chosen
+
+
+def clashes(file: str, name: str, held: Iterable[str]) -> bool:
+    """Whether a topic is, or may be about the same as, one of those under "file/topic"."""
+    for key in held:
+        other_file, _, other = key.partition("/")
+        if other and (other == name if other_file == file else corpus.near(name, other)):
+            return True
+    return False
 
 
 def _services_line(rng: random.Random, business: Business) -> str:
@@ -265,16 +307,16 @@ def _services_line(rng: random.Random, business: Business) -> str:
     )
 
 
-def _prompt(rng: random.Random, business: Business, lines: list[str], *, days: bool) -> str:
+def _prompt(rng: random.Random, business: Business, told: list[str], *, days: bool) -> str:
     role = expand(rng.choice(_ROLES), rng, {"name": business.name, "noun": business.trade.noun})
     date = expand(
         rng.choice(("Today is {d}.", "Today is {d}.", "Today is {d}.", "It is {d} today.", "Today is {d}, the (first|third|tenth|twelfth|twentieth) of (May|June|March).")),
         rng, {"d": business.today},
     )  # fmt: skip
     if rng.random() < 0.5:
-        rng.shuffle(lines)
+        rng.shuffle(told)
     dated = [date] if days else []
-    lines = [role, *dated, *lines] if rng.random() < 0.85 else [role, *lines, *dated]
+    whole = [role, *dated, *told] if rng.random() < 0.85 else [role, *told, *dated]
     for _ in range(rng.choice((0, 0, 1, 1, 2))):
-        lines.insert(rng.choice((1, len(lines))), expand(rng.choice(_MANNERS), rng))
-    return (" " if rng.random() < 0.12 else "\n").join(lines)
+        whole.insert(rng.choice((1, len(whole))), expand(rng.choice(_MANNERS), rng))
+    return (" " if rng.random() < 0.12 else "\n").join(whole)

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from recipe import domain, phrases
 from recipe.grammar import expand, tidy
-from recipe.llm import noise, replies, topics, words
-from recipe.llm.business import article, plural, random_business, slots
+from recipe.llm import corpus, lines, noise, replies, topics, words
+from recipe.llm.business import article, clashes, plural, random_business, slots
 from recipe.llm.dialogue import Dialogue, Writer
 
 # What a caller does next, and how often: while an appointment is being made, and else.
@@ -22,6 +23,13 @@ _IDLE = {
 }  # fmt: skip
 _CORE = {"hours": 18, "address": 17, "parking": 13, "payment": 12, "prices": 6, "services": 4}
 """What most callers ask for, and how often."""
+_ALSO = {
+    "parking": corpus.topics()["premises"]["car parking where"].questions,
+    "payment": corpus.topics()["money"]["cards and cash"].questions,
+    "phone": corpus.topics()["company"]["phone number"].questions,
+    "email": corpus.topics()["company"]["email address"].questions,
+}
+"""Questions of the corpus that topics beside it answer too."""
 _OPEN_QUESTIONS = (
     "(do you have|is there|have you got) (a|any|the) {t}[ there]?", "(what about|how about|and|tell me about) the {t}[?]",
     "(where|when|how much|what) is the {t}?", "(can|could|may) I (use|get|have|buy|rent|try|see|bring|borrow) (a|the|my) {t}?",
@@ -36,32 +44,54 @@ _ASK_PRICE_TOO = (
 )
 
 
+@dataclass(frozen=True)
+class Question:
+    """A question about the business, with its answer.
+
+    Attributes:
+        kind: what sort of answer it is; "unknown" where the prompt has none.
+        source: the sentence of the prompt that the answer is drawn from, if it does not repeat one.
+    """
+
+    text: str
+    answer: str
+    kind: str
+    source: str = ""
+
+
 class Conversation(Writer):
     """Adds to the booking all else that a caller says."""
 
-    def question(self) -> tuple[str, str, str]:
-        """A question about the business: what is said, the answer, and its kind."""
+    def question(self) -> Question:
+        """A question about the business."""
         draw = self.rng.random()
-        if draw < 0.3:
+        if draw < (0.18 if self.business.wide else 0.3):
             return self._day_question()
-        if draw < 0.48:
+        if draw < (0.3 if self.business.wide else 0.48):
             return self._price_question()
         if draw < 0.94:
             return self._topic_question()
         return self._thing_question()
 
-    def _day_question(self) -> tuple[str, str, str]:
-        day = domain.random_day(self.rng)
-        on_day = domain.when_phrase(self.rng, day, None)
-        text = self.said("hours_day", day=domain.day_phrase(self.rng, day), on_day=on_day)
+    def _day_question(self) -> Question:
+        rng = self.rng
+        day = domain.random_day(rng)
+        on_day = domain.when_phrase(rng, day, None)
+        if rng.random() < 0.25:
+            when = domain.when_phrase(rng, day, domain.random_clock(rng))
+            text = domain.said(rng, corpus.callers("hours_time"), test=self.test, when=when)
+        else:
+            text = self.said("hours_day", day=domain.day_phrase(rng, day), on_day=on_day)
         if self.booking and any(
             text.lower().startswith(s) for s in ("what about", "how about", "and ", "open")
         ):
             text = f"Are you open {on_day}?"
         answer = self.business.day_answer(day)
-        return text, answer or replies.UNKNOWN, "day" if answer else "unknown"
+        if not answer:
+            return Question(text, replies.UNKNOWN, "unknown")
+        return Question(text, answer, "day", self.business.hours_line(day))
 
-    def _price_question(self) -> tuple[str, str, str]:
+    def _price_question(self) -> Question:
         rng, business = self.rng, self.business
         known = list(business.prices)
         service = (
@@ -100,14 +130,38 @@ class Conversation(Writer):
         for wrong, right in ((f"a {said}", article(said)), (f"a the {said}", f"the {said}")):
             text = text.replace(wrong, right)
         answer = business.prices.get(service)
-        return text, answer or replies.UNKNOWN, "fact" if answer else "unknown"
+        if not answer:
+            return Question(text, replies.UNKNOWN, "unknown")
+        held = lines.split(business.facts["prices"])
+        return Question(text, answer, "fact", held[0] if answer not in held else "")
 
-    def _topic_question(self) -> tuple[str, str, str]:
+    def _wide_question(self) -> Question:
+        """Of the corpus: mostly one that the prompt answers."""
+        rng, facts = self.rng, self.business.facts
+        files = corpus.topics()
+        held = [key for key in facts if "/" in key]
+        if held and rng.random() < 0.78:
+            key = rng.choice(held)
+            file, _, name = key.partition("/")
+        else:
+            file = rng.choice(held).partition("/")[0] if held and rng.random() < 0.5 else ""
+            file = file or rng.choice(list(files))
+            name = rng.choice([n for n in files[file] if not clashes(file, n, facts)])
+            key = f"{file}/{name}"
+        values = slots(rng, self.business.trade, "dollars")
+        text = domain.said(rng, files[file][name].questions, test=self.test, **values)
+        answer = facts.get(key)
+        return Question(text, answer or replies.UNKNOWN, "fact" if answer else "unknown")
+
+    def _topic_question(self) -> Question:
         rng, business = self.rng, self.business
+        if business.wide and rng.random() < 0.7:
+            return self._wide_question()
         draw = rng.random()
         extra = list(topics.EXTRA)
-        if draw < 0.7:
-            key = rng.choices(list(_CORE), list(_CORE.values()))[0]
+        if draw < 0.7 or business.wide:
+            core = [key for key in _CORE if not business.wide or key not in topics.EXTRA]
+            key = rng.choices(core, [_CORE[key] for key in core])[0]
         elif draw < 0.88 and (held := [k for k in extra if k in business.facts]):
             key = rng.choice(held)
         else:
@@ -116,6 +170,8 @@ class Conversation(Writer):
             templates = phrases.CALLER[key] if key != "address" else topics.ADDRESS.questions
         else:
             templates = topics.EXTRA[key].questions
+        if (wide := corpus.callers(key) or _ALSO.get(key, ())) and rng.random() < 0.6:
+            templates = wide
         values = slots(rng, business.trade, "dollars")
         if key in ("languages", "insurance") and key in business.facts:
             templates = (
@@ -126,9 +182,9 @@ class Conversation(Writer):
         answer = business.facts.get(key)
         if key == "services" and not answer:
             answer = business.facts.get("prices")
-        return text, answer or replies.UNKNOWN, "fact" if answer else "unknown"
+        return Question(text, answer or replies.UNKNOWN, "fact" if answer else "unknown")
 
-    def _thing_question(self) -> tuple[str, str, str]:
+    def _thing_question(self) -> Question:
         """Asks after a thing by its word alone, which the prompt may mention or not."""
         rng = self.rng
         known = list(self.business.oddments)
@@ -138,32 +194,32 @@ class Conversation(Writer):
         )
         text = domain.said(rng, _OPEN_QUESTIONS, test=self.test, t=thing)
         answer = self.business.oddments.get(thing)
-        return text, answer or replies.UNKNOWN, "fact" if answer else "unknown"
+        return Question(text, answer or replies.UNKNOWN, "fact" if answer else "unknown")
 
     def ask(self, tries: int = 1) -> None:
         """One question, at times two in one breath; of several tries, the first that can be answered."""
         for _ in range(tries):
-            text, answer, kind = self.question()
-            if kind != "unknown":
+            asked = self.question()
+            if asked.kind != "unknown":
                 break
-        if kind != "unknown" and self.rng.random() < 0.07:
-            more, second, other = self.question()
-            if other != "unknown" and second != answer:
-                self.hear(text + self.rng.choice((" ", " And ")) + more)
-                self.answer(f"{answer} {second}", "two")
+        if asked.kind != "unknown" and self.rng.random() < 0.07:
+            more = self.question()
+            if more.kind != "unknown" and more.answer != asked.answer:
+                self.hear(asked.text + self.rng.choice((" ", " And ")) + more.text)
+                self.answer(f"{asked.answer} {more.answer}", "two", source=asked.source)
                 return
-        self.hear(text)
-        self.answer(answer, kind, replies.ELSE if kind == "unknown" else "")
+        self.hear(self.with_aside(asked.text))
+        tail = replies.ELSE if asked.kind == "unknown" else ""
+        self.answer(asked.answer, asked.kind, tail, asked.source)
 
     def ask_and_book(self) -> None:
         """A question and the wish to book in one breath."""
-        text, answer, _ = self.question()
+        asked = self.question()
         day = domain.random_day(self.rng) if self.rng.random() < 0.5 else None
         self.booking, self.refused, self.clock = True, "", None
         self.day = day
-        wish = domain.booking_text(self.rng, day=day, clock=None, name=None, test=self.test)
-        self.hear(f"{text} {wish}")
-        self.proceed(answer)
+        self.hear(f"{asked.text} {self.wish(day, None)}")
+        self.proceed(asked.answer, asked.source)
 
     def elsewhere(self) -> None:
         """Something that no reception desk does."""
@@ -173,16 +229,17 @@ class Conversation(Writer):
         if rng.random() < 0.12:
             text = self.said("cancel")
         else:
-            text = domain.said(rng, topics.OUT_OF_DOMAIN, test=self.test, **values).replace(
-                "_", " "
-            )
+            templates = rng.choice((topics.OUT_OF_DOMAIN, corpus.callers("out_of_domain")))
+            text = domain.said(rng, templates, test=self.test, **values).replace("_", " ")
         self.hear(text)
         self.answer(replies.CANNOT, "cannot", replies.ELSE)
 
     def nonsense(self) -> None:
         """Nothing that can be understood."""
         self.cut = ""
-        self.hear(noise.nonsense(self.rng))
+        wide = self.rng.random() < 0.3
+        said = domain.said(self.rng, corpus.callers("unintelligible"), test=self.test)
+        self.hear(said if wide else noise.nonsense(self.rng))
         self.answer(replies.MISSED, "missed")
 
     def small(self) -> None:
@@ -344,6 +401,16 @@ def _tool(name: str, description: str, properties: dict[str, Any]) -> dict[str, 
 def random_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
     """One conversation of 4 to 14 turns."""
     return Conversation(rng, offered_tools(rng), test=test).run(rng.randint(4, 14))
+
+
+def quiz(rng: random.Random) -> Dialogue:
+    """Questions alone, most of which the prompt answers: to learn where to look."""
+    rich, days = rng.choice((0.5, 0.7, 1.0)), rng.random() < 0.5
+    business = random_business(rng, rich, days=days, wide=rng.random() < 0.85)
+    talk = Conversation(rng, offered_tools(rng), business=business)
+    for _ in range(rng.randint(4, 9)):
+        talk.ask(rng.choice((1, 2, 4)))
+    return talk.dialogue
 
 
 def short_dialogue(rng: random.Random) -> Dialogue:

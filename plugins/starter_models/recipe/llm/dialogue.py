@@ -10,21 +10,35 @@ from typing import Any
 from recipe import domain, phrases
 from recipe.domain import Clock
 from recipe.grammar import choose, expand, tidy
-from recipe.llm import noise, replies, words
+from recipe.llm import corpus, noise, replies, words
 from recipe.llm.business import Business, random_business
 
+_BEFORE, _BEHIND = 0.12, 0.06  # shares of the caller's sentences with a remark before or behind it
+_ASIDE = 0.3  # share of the sentences of the wider corpus that say more than was asked
+_ASIDES = {
+    "give_name": "name_aside", "give_day": "day_aside", "give_time": "time_aside",
+    "change_day": "same_time", "change_time": "same_day",
+}  # fmt: skip
+_PLAIN = 0.35  # share of the caller's sentences that the recognizer's grammar has too
 _LEARNED = 0.9  # share of the agent's turns in the taught wording, which alone are trained
 
 
 @dataclass
 class Message:
-    """One message of a dialogue; `learn` marks an answer that the model is to give."""
+    """One message of a dialogue.
+
+    Attributes:
+        learn: it is an answer that the model is to give.
+        kind: what sort of answer it is, for the scores.
+        source: the sentence of the prompt that it is drawn from, if it does not repeat one.
+    """
 
     role: str
     text: str = ""
     call: tuple[str, dict[str, str]] | None = None
     learn: bool = False
     kind: str = ""
+    source: str = ""
 
 
 @dataclass
@@ -76,9 +90,9 @@ class Writer:
 
     def _say(
         self, text: str, call: tuple[str, dict[str, str]] | None = None, *, learn: bool = True,
-        kind: str = "",
+        kind: str = "", source: str = "",
     ) -> None:  # fmt: skip
-        self.dialogue.messages.append(Message("assistant", text, call, learn, kind))
+        self.dialogue.messages.append(Message("assistant", text, call, learn, kind, source))
         if text:
             self.last = text
 
@@ -94,7 +108,7 @@ class Writer:
             return replies.ask_time(self.day)
         return replies.ASK_NAME if self.name is None else ""
 
-    def answer(self, text: str, kind: str, tail: str = "") -> None:
+    def answer(self, text: str, kind: str, tail: str = "", source: str = "") -> None:
         """Say it, with the open question or else the tail behind it."""
         rng = self.rng
         full = " ".join(part for part in (text, self.pending() or tail) if part)
@@ -105,7 +119,7 @@ class Writer:
             self._say(" ".join(full.split()[: rng.randint(2, count - 2)]), learn=False)
             self.cut = full
         elif rng.random() < _LEARNED or self.test:
-            self._say(full, kind=kind)
+            self._say(full, kind=kind, source=source)
         else:
             self._say(replies.reworded(full, rng, self.business.name), learn=False)
 
@@ -122,22 +136,36 @@ class Writer:
 
     def said(self, intent: str, **values: str) -> str:
         """A caller's sentence of an intent."""
-        return domain.said(self.rng, phrases.CALLER[intent], test=self.test, **values)
+        rng = self.rng
+        plain, wide = phrases.CALLER.get(intent, ()), corpus.callers(intent)
+        if rng.random() < _ASIDE:
+            wide = corpus.callers(_ASIDES.get(intent, "")) or wide
+        templates = plain if plain and (not wide or rng.random() < _PLAIN) else wide
+        return self.with_aside(domain.said(rng, templates, test=self.test, **values))
+
+    def with_aside(self, text: str) -> str:
+        """At times what is said comes with a remark that asks for nothing."""
+        rng, draw = self.rng, self.rng.random()
+        if draw < _BEFORE:
+            return f"{domain.said(rng, corpus.callers('remark'), test=self.test)} {text}"
+        if draw < _BEFORE + _BEHIND:
+            return f"{text} {domain.said(rng, corpus.callers('remark'), test=self.test)}"
+        return text
 
     # -- booking ---------------------------------------------------------------------------
 
-    def proceed(self, lead: str = "") -> None:
+    def proceed(self, lead: str = "", source: str = "") -> None:
         """After a slot changed: refuse a closed day, ask for what is missing, or book."""
         self.refused = ""
         missing = self.clock is None or self.name is None
         if self.day and missing and not self.business.is_open(self.day):
-            answer = self.business.day_answer(self.day)
+            answer, about = self.business.day_answer(self.day), self.business.hours_line(self.day)
             self.day = None
             self.refused = ""
-            self.answer_refusal(lead, replies.closed_day(answer))
+            self.answer_refusal(lead, replies.closed_day(answer), source or about)
             return
         if self.day is None or missing:
-            self.answer(lead, "ask")
+            self.answer(lead, "ask", source=source)
             return
         if "book_appointment" not in self.names:
             self.booking = False
@@ -145,11 +173,11 @@ class Writer:
             return
         self.book()
 
-    def answer_refusal(self, lead: str, text: str) -> None:
+    def answer_refusal(self, lead: str, text: str, source: str) -> None:
         """Refuse with a question that stays open."""
         self.refused = ""
         booking, self.booking = self.booking, False
-        self.answer(f"{lead} {text}".strip(), "closed_day")
+        self.answer(f"{lead} {text}".strip(), "closed_day", source=source)
         self.booking = booking
 
     def book(self) -> None:
@@ -192,6 +220,12 @@ class Writer:
         )
         self.answered = True
 
+    def said_fix(self, intent: str, **values: str) -> str:
+        """A value said wrong and then right."""
+        return tidy(
+            expand(choose(corpus.callers(intent), self.rng, test=self.test), self.rng, values)
+        )
+
     def start_booking(self) -> None:
         """The caller wants to come, and gives any of day, time and name."""
         rng, give = self.rng, self.rng.random
@@ -205,16 +239,41 @@ class Writer:
             self.name = self.name or None
         else:
             service = rng.choice(self.business.trade.services) if give() < 0.25 else None
-            text = domain.booking_text(
-                rng, day=self.day, clock=self.clock, name=name, service=service, test=self.test
-            )
+            text = self.wish(self.day, self.clock, name, service)
             self.name = name or self.name
             self.hear(self._corrected(text))
         self.proceed()
 
+    def wish(
+        self, day: str | None, clock: Clock | None, name: str | None = None, service: str | None = None
+    ) -> str:  # fmt: skip
+        """The caller asks for an appointment."""
+        rng = self.rng
+        if rng.random() < 0.4:
+            text = domain.booking_text(
+                rng, day=day, clock=clock, name=name, service=service, test=self.test
+            )
+            return self.with_aside(text)
+        thing = rng.choice(("an appointment", "an appointment", "a slot", "a booking", "a visit"))
+        if service:
+            thing = rng.choice((f"a {service}", f"a {service} appointment"))
+        when, on_day = domain.when_phrase(rng, day, clock), domain.when_phrase(rng, day, None)
+        intent = "book_day" if day and not clock else "book_when" if when else "book"
+        text = domain.said(
+            rng, corpus.callers(intent), test=self.test, thing=thing, when=when, on_day=on_day
+        )
+        if name:
+            intro = expand(choose(phrases.NAME_WITH, rng, test=self.test), rng, {"name": name})
+            text = f"{text} {intro}" if rng.random() < 0.8 else f"{intro} {text}"
+        return self.with_aside(tidy(text))
+
     def _corrected(self, text: str) -> str:
         """At times the caller corrects the day in the same breath."""
         rng = self.rng
+        if self.day in domain.WEEKDAYS and f" {self.day}" in text and rng.random() < 0.05:
+            wrong = rng.choice([d for d in domain.WEEKDAYS if d != self.day])
+            repair = self.said_fix("fix_day", day=self.day, wrong=wrong)
+            return text.replace(f" {self.day}", f" {repair}", 1)
         if self.day in domain.WEEKDAYS and f" {self.day}" in text and rng.random() < 0.06:
             wrong = rng.choice([d for d in domain.WEEKDAYS if d != self.day])
             repair = rng.choice(
@@ -239,10 +298,12 @@ class Writer:
 
     def _hear_slots(self, day: str | None, clock: Clock | None, name: str | None) -> None:
         rng = self.rng
-        if clock and rng.random() < 0.05:
+        if clock and rng.random() < 0.07:
             wrong = domain.random_clock(rng).spoken(rng)
             text = f"{wrong}{rng.choice((', no, ', ', sorry, ', ', I mean ', ', no wait, ', ', or rather '))}"
             said_time = text + clock.spoken(rng)
+            if rng.random() < 0.5:
+                said_time = self.said_fix("fix_time", time=clock.spoken(rng), wrong=wrong)
         else:
             said_time = clock.spoken(rng) if clock else ""
         said_day = domain.day_phrase(rng, day, clock) if day else ""
@@ -260,16 +321,21 @@ class Writer:
         )
         if day and not clock:
             text = self._corrected(text)
-        if name and (day or clock):
+        if intent == "give_name" and rng.random() < 0.06:
+            text = self.said_fix("fix_name", name=name or "", wrong=words.caller_name(rng))
+        if name and day and clock and rng.random() < 0.4:
+            text = self.said("name_and_when", name=name, when=when)
+        elif name and (day or clock):
             draw = rng.random()
             if draw < 0.3:
                 parts = [p for p in (name, said_day, said_time) if p]
                 rng.shuffle(parts)
                 text = tidy(", ".join(parts) + ".")
             else:
-                intro = tidy(
-                    expand(choose(phrases.NAME_WITH, rng, test=self.test), rng, {"name": name})
-                )
+                plain = choose(phrases.NAME_WITH, rng, test=self.test)
+                kind = rng.choice(("give_name", "name_aside"))
+                wide = choose(corpus.callers(kind), rng, test=self.test)
+                intro = tidy(expand(rng.choice((plain, wide)), rng, {"name": name}))
                 text = tidy(f"{text} {intro}") if draw < 0.75 else tidy(f"{intro} {text}")
         self.day, self.clock, self.name = day or self.day, clock or self.clock, name or self.name
         self.hear(text)

@@ -9,16 +9,18 @@ pre-tokenizer is used, which llama.cpp has too.
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 
 from recipe.llm.chat import SPECIALS, rendered
-from recipe.llm.conversation import random_dialogue
+from recipe.llm.conversation import quiz, random_dialogue
 
-VOCABULARY = 2048
-_DIALOGUES = 5000
+VOCABULARY = 4096
+_DIALOGUES = 4000
+_SPECIAL = re.compile("|".join(map(re.escape, SPECIALS)))
 END, START, STOP = range(3)  # ids of SPECIALS
 
 
@@ -36,12 +38,9 @@ def train(seed: int) -> Tokenizer:
         show_progress=False,
     )
     rng = random.Random(seed)
-    texts = ("".join(text for text, _ in rendered(random_dialogue(rng))) for _ in range(_DIALOGUES))
-    plain = (
-        part
-        for text in texts
-        for part in text.replace("<|im_end|>", "<|im_start|>").split("<|im_start|>")
-    )
+    makes = (random_dialogue, quiz)
+    texts = ("".join(text for text, _ in rendered(makes[i % 2](rng))) for i in range(_DIALOGUES))
+    plain = (part for text in texts for part in _SPECIAL.split(text))
     tokenizer.train_from_iterator(plain, trainer)
     tokenizer.pre_tokenizer = bytes_of
     tokenizer.decoder = ByteLevelDecoder()

@@ -4,17 +4,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from recipe import phrases
-
-
-@dataclass(frozen=True)
-class Topic:
-    """Sentences of which a prompt may hold one, and questions that it answers."""
-
-    facts: tuple[str, ...]
-    questions: tuple[str, ...]
+from recipe.llm.corpus import Topic
 
 
 def _topic(facts: str, questions: str) -> Topic:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from recipe.llm import circuit
 from recipe.llm import tokenizer as bpe
-from recipe.llm.conversation import random_dialogue, short_dialogue
+from recipe.llm.conversation import quiz, random_dialogue, short_dialogue
 from recipe.llm.data import Batch, batches, patterns
 from recipe.llm.dialogue import Dialogue
 from recipe.llm.example import example_dialogue
@@ -26,7 +26,8 @@ from recipe.llm.model import Llama, Shape
 SEED = 11
 _EVERY = 100  # steps between checkpoints
 _PULL = 1e-3  # weight of the norms' excess
-_EXAMPLE, _SHORT = 0.06, 0.5  # shares of dialogues with the example agent, and of short ones
+_EXAMPLE, _QUIZ, _SHORT = 0.1, 0.35, 0.2
+"""Shares of dialogues with the example agent, of those that only ask, and of short ones."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Schedule:
     decay: int = 4000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 600
-    peak: float = 8e-4
+    peak: float = 1.2e-3
     settled: int = 600
 
     def rate(self, step: int) -> float:
@@ -58,11 +59,13 @@ class Schedule:
 
 
 def any_dialogue(rng: random.Random) -> Dialogue:
-    """A dialogue of a random business: a whole one, a short one, or one of the example agent."""
+    """A dialogue of the example agent or of a random business."""
     draw = rng.random()
     if draw < _EXAMPLE:
         return example_dialogue(rng)
-    return short_dialogue(rng) if draw < _EXAMPLE + _SHORT else random_dialogue(rng)
+    if draw < _EXAMPLE + _QUIZ:
+        return quiz(rng)
+    return short_dialogue(rng) if draw < _EXAMPLE + _QUIZ + _SHORT else random_dialogue(rng)
 
 
 def loss_of(model: Llama, batch: Batch) -> tuple[Tensor, float]:
