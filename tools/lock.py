@@ -32,6 +32,8 @@ def main() -> None:
     """Resolve and write the lock files."""
     root = _toml(ROOT / "pyproject.toml")
     wanted = list(root["project"]["dependencies"]) + root["dependency-groups"]["dev"]
+    for extra in root["project"]["optional-dependencies"].values():
+        wanted += extra
     for plugin in sorted(ROOT.glob("plugins/*/pyproject.toml")):
         wanted += _toml(plugin)["project"]["dependencies"]
     wanted = [one for one in wanted if not _name(one).startswith("trunkline")]
