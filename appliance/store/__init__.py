@@ -19,6 +19,7 @@ from appliance.store.errors import (
     StoreLockedError,
     StoreVersionError,
 )
+from appliance.store.outbox import OutboxPart, Upkeep
 from appliance.store.reader import Reader
 from appliance.store.records import Appointment, CallRecord, Event, Line, Usage
 from appliance.store.store import STORE_FILE, Store
@@ -30,6 +31,7 @@ __all__ = [
     "CallRecord",
     "Event",
     "Line",
+    "OutboxPart",
     "Reader",
     "SlotTakenError",
     "Store",
@@ -38,6 +40,7 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreVersionError",
+    "Upkeep",
     "Usage",
     "transcript",
 ]

@@ -14,6 +14,7 @@ from typing import Any, Self
 from sqlite_utils import Database
 
 from appliance.store import database
+from appliance.store.outbox import ROW_BYTES, OutboxPart
 from appliance.store.records import Appointment, CallRecord, Event, Line, Usage, from_text, to_text
 from appliance.store.transcript import transcript
 
@@ -125,6 +126,32 @@ class Reader:
             [calendar, (since or date.min).isoformat(), (until or date.max).isoformat()],
         )
         return [appointment(row) for row in rows]
+
+    def outbox_parts(self) -> list[OutboxPart]:
+        """Return what each life of the program wrote for the hub and is still here, oldest first."""
+        sql = "SELECT stream, epoch, floor, last, acked, bytes FROM outbox_parts ORDER BY id"
+        return [OutboxPart(**row) for row in self._rows(sql, [])]
+
+    def outbox_rows(
+        self, stream: str, epoch: str, first: int, *, most: int, max_bytes: int
+    ) -> list[tuple[int, str, str, str]]:
+        """Return (seq, kind, at, data as JSON text) from `first` on, in order.
+
+        As many as fit in `max_bytes`, but at least one, and `most` at most.
+        """
+        rows = self._rows(
+            "SELECT seq, kind, at, data FROM outbox WHERE part = (SELECT id FROM outbox_parts "
+            "WHERE stream = ? AND epoch = ?) AND seq >= ? ORDER BY seq LIMIT ?",
+            [stream, epoch, first, most],
+        )
+        found: list[tuple[int, str, str, str]] = []
+        size = 0
+        for row in rows:
+            size += len(row["data"]) + ROW_BYTES
+            if found and size > max_bytes:
+                break
+            found.append((row["seq"], row["kind"], row["at"], row["data"]))
+        return found
 
     def _rows(self, sql: str, parameters: Sequence[object]) -> list[dict[str, Any]]:
         with self._lock:

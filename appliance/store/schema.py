@@ -65,6 +65,39 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT
         """,
     ),
+    (
+        """
+        CREATE TABLE outbox_parts (       -- what one life of the program wrote to one stream
+            id INTEGER PRIMARY KEY AUTOINCREMENT,  -- in the order in which they began
+            stream TEXT NOT NULL,
+            epoch TEXT NOT NULL,          -- UUIDv7, one for each life of the program
+            floor INTEGER NOT NULL,       -- the lowest number that is still here
+            last INTEGER NOT NULL,        -- the highest that was given
+            acked INTEGER NOT NULL,       -- the hub has committed all up to this one
+            thinned INTEGER NOT NULL,     -- up to here events were given up for want of room
+            bytes INTEGER NOT NULL,       -- of all its rows
+            UNIQUE (stream, epoch)
+        ) STRICT
+        """,
+        """
+        CREATE TABLE outbox (
+            part INTEGER NOT NULL,
+            seq INTEGER NOT NULL,         -- gapless in its part, from 1
+            kind TEXT NOT NULL,
+            at TEXT NOT NULL,             -- UTC, ISO 8601, milliseconds
+            data TEXT NOT NULL,           -- JSON
+            PRIMARY KEY (part, seq)
+        ) STRICT, WITHOUT ROWID
+        """,
+        """
+        CREATE TABLE outbox_marks (       -- when the hub had acknowledged how much
+            part INTEGER NOT NULL,
+            seq INTEGER NOT NULL,
+            at TEXT NOT NULL,
+            PRIMARY KEY (part, seq)
+        ) STRICT, WITHOUT ROWID
+        """,
+    ),
 )
 
 

@@ -4,19 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
 
 from sqlite_utils import Database
 
+from appliance.store import changes
 from appliance.store.database import FileLock
-from appliance.store.errors import SlotTakenError
-from appliance.store.reader import Reader, appointment
-from appliance.store.records import CRASHED, Appointment, EventLike, from_text, to_text
+from appliance.store.outbox import Listener, Outbox, Upkeep, acknowledge, tidy
+from appliance.store.reader import Reader
+from appliance.store.records import Appointment, EventLike, to_text
 from appliance.store.writer import Writer
+from appliance.wire.topics import CALLS
 
 STORE_FILE = "trunkline.db"
 """Its name in the box's data folder."""
@@ -30,28 +31,34 @@ class Store(Reader):
     What reports a fact (`begin_call`, `append`, ...) never blocks and is on the disk within 200 ms, or
     after `sync`. Facts of a call are committed in the order they were reported. While the disk
     fails they wait in memory and `fault` says why. Only one process at a time can open a store.
+    With an outbox every fact is written for the hub too, in the same transaction.
     """
 
     @classmethod
-    def open(cls, path: Path) -> Store:
+    def open(cls, path: Path, *, outbox: bool = False) -> Store:
         """Open or make the store; blocks for as long as the check of the file takes.
 
         A damaged file is renamed, with a loud log entry, and a new one begun.
+
+        Args:
+            path: the file.
+            outbox: whether facts are written for a hub, from now on.
 
         Raises:
             StoreError: see `appliance.store.errors`.
         """
         lock = FileLock(path)
         try:
-            writer = Writer(path)
-            return cls(path, writer, lock)
+            box = Outbox(enabled=outbox)
+            return cls(path, Writer(path, box), lock, box)
         except BaseException:
             lock.release()
             raise
 
-    def __init__(self, path: Path, writer: Writer, lock: FileLock) -> None:
+    def __init__(self, path: Path, writer: Writer, lock: FileLock, outbox: Outbox) -> None:
         super().__init__(path)
         self._writer = writer
+        self._outbox = outbox
         self._lock_file = lock
         self._opened = writer.opened
 
@@ -114,20 +121,36 @@ class Store(Reader):
             "started_at": to_text(started_at),
             "recording_path": recording_path,
         }
-        self._writer.put(f"call {call_id}", lambda db: db.table("calls").insert(row))
+        at = changes.now_text()
+        fact = {"call_id": call_id, **{key: row[key] for key in _BEGAN}}
+
+        def work(db: Database) -> None:
+            db.table("calls").insert(row)
+            self._outbox.add(CALLS, "call.began", fact, at)
+
+        self._writer.put(f"call {call_id}", work)
 
     def answer_call(self, call_id: str, answered_at: datetime) -> None:
         """Media flows: `t_ms` of the call's events counts from here."""
-        self._update_call(call_id, answered_at=to_text(answered_at))
+        answered, at = {"answered_at": to_text(answered_at)}, changes.now_text()
+
+        def work(db: Database) -> None:
+            db.table("calls").update(call_id, answered)
+            self._outbox.add(CALLS, "call.answered", {"call_id": call_id, **answered}, at)
+
+        self._writer.put(f"call {call_id}", work)
 
     def end_call(
         self, call_id: str, *, cause: str, ended_at: datetime, recording_path: str | None = None
     ) -> None:
         """The call is over. `recording_path` changes what `begin_call` said, where it is given."""
-        changes = {"cause": cause, "ended_at": to_text(ended_at)}
+        ended = {"cause": cause, "ended_at": to_text(ended_at)}
         if recording_path is not None:
-            changes["recording_path"] = recording_path
-        self._update_call(call_id, **changes)
+            ended["recording_path"] = recording_path
+        at = changes.now_text()
+        self._writer.put(
+            f"call {call_id}", lambda db: changes.end_call(db, self._outbox, call_id, ended, at)
+        )
 
     def append(self, call_id: str, events: Iterable[EventLike]) -> None:
         """Add events to a call's log. Their data is taken as it is now.
@@ -136,10 +159,14 @@ class Store(Reader):
             TypeError: an event's data is not JSON.
         """
         rows = [
-            (call_id, event.seq, event.t_ms, event.kind, _to_json(event.data)) for event in events
+            (call_id, event.seq, event.t_ms, event.kind, changes.to_json(event.data))
+            for event in events
         ]
         if rows:
-            self._writer.put(f"events of {call_id}", lambda db: _insert_events(db, rows))
+            at = changes.now_text()
+            self._writer.put(
+                f"events of {call_id}", lambda db: changes.insert_events(db, self._outbox, rows, at)
+            )
 
     def record_usage(
         self, call_id: str, *, provider: str, kind: str, unit: str, quantity: int
@@ -151,15 +178,28 @@ class Store(Reader):
         """
         if unit not in UNITS or quantity < 0:
             raise ValueError(f"cannot record {quantity} {unit}; units are {sorted(UNITS)}")
-        row = (call_id, provider, kind, unit, quantity)
-        self._writer.put(
-            f"usage of {call_id}",
-            lambda db: db.execute(
-                "INSERT INTO usage VALUES (?, ?, ?, ?, ?) "
+        row: dict[str, Any] = {"call_id": call_id, "provider": provider, "kind": kind}
+        row |= {"unit": unit, "quantity": quantity}
+        at = changes.now_text()
+
+        def work(db: Database) -> None:
+            db.execute(
+                "INSERT INTO usage VALUES (:call_id, :provider, :kind, :unit, :quantity) "
                 "ON CONFLICT DO UPDATE SET quantity = quantity + excluded.quantity",
                 row,
-            ),
-        )
+            )
+            self._outbox.add(CALLS, "usage", row, at)
+
+        self._writer.put(f"usage of {call_id}", work)
+
+    def report(self, stream: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Tell the hub something that no table of the box holds: its state, a command's result.
+
+        Raises:
+            TypeError: the data is not JSON.
+        """
+        text, at = changes.to_json(data), changes.now_text()
+        self._writer.put(f"report {kind}", lambda _: self._outbox.add_text(stream, kind, text, at))
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -199,7 +239,7 @@ class Store(Reader):
             "created_at": to_text(datetime.now(UTC)),
         }
         return await asyncio.wrap_future(
-            self._writer.request("appointment", lambda db: _book(db, row))
+            self._writer.request("appointment", lambda db: changes.book(db, self._outbox, row))
         )
 
     async def recover(self) -> list[str]:
@@ -207,10 +247,34 @@ class Store(Reader):
 
         Each ends with cause `crashed` at the time of its last event, and its log says so.
         """
-        return await asyncio.wrap_future(self._writer.request("recovery", _recover))
+        return await asyncio.wrap_future(
+            self._writer.request("recovery", lambda db: changes.recover(db, self._outbox))
+        )
 
-    def _update_call(self, call_id: str, **changes: str) -> None:
-        self._writer.put(f"call {call_id}", lambda db: db.table("calls").update(call_id, changes))
+    # -- the outbox --------------------------------------------------------------------------
+
+    def listen_outbox(self, listener: Listener) -> None:
+        """Have `listener(stream, epoch, last)` called whenever the outbox grew, on the store's thread."""
+        self._outbox.listen(listener)
+
+    def acknowledged(self, stream: str, epoch: str, seq: int) -> None:
+        """Note that the hub has all of (stream, epoch) up to `seq`, and no more."""
+        self._writer.put("acknowledgement", lambda db: acknowledge(db, stream, epoch, seq))
+
+    def tidy_outbox(self, upkeep: Upkeep, now: datetime | None = None) -> bool:
+        """Forget what was acknowledged long ago, a bounded step at a time. Blocks: not for the event loop.
+
+        Returns:
+            Whether there is more to do at once.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        at = now or datetime.now(UTC)
+        step = self._writer.request(
+            "outbox upkeep", lambda db: tidy(db, upkeep, self._outbox.epoch, at)
+        )
+        return step.result()
 
     def _rows(self, sql: str, parameters: Any) -> list[dict[str, Any]]:
         if self._opened != self._writer.opened:  # a damaged file was set aside: read the new one
@@ -219,36 +283,8 @@ class Store(Reader):
         return super()._rows(sql, parameters)
 
 
-def _to_json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-
-
-def _insert_events(db: Database, rows: list[tuple[str, int, int, str, str]]) -> None:
-    db.conn.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", rows)
-
-
-def _book(db: Database, row: dict[str, str]) -> Appointment:
-    same = list(
-        db.table("appointments").rows_where("idempotency_key = ?", [row["idempotency_key"]])
-    )
-    if same:
-        return appointment(same[0])
-    slot = [row["calendar"], row["date"], row["time"]]
-    if db.table("appointments").count_where("calendar = ? AND date = ? AND time = ?", slot):
-        raise SlotTakenError(f"{row['date']} at {row['time']} is taken")
-    db.table("appointments").insert(row)
-    return appointment(row)
-
-
-def _recover(db: Database) -> list[str]:
-    calls = list(db.query("SELECT * FROM calls WHERE ended_at IS NULL ORDER BY id"))
-    for call in calls:
-        found = db.execute("SELECT max(seq), max(t_ms) FROM events WHERE call_id = ?", [call["id"]])
-        last_seq, last_ms = found.fetchone()
-        began = from_text(call["answered_at"] or call["started_at"])
-        ended = to_text(began + timedelta(milliseconds=last_ms or 0))
-        db.table("calls").update(call["id"], {"cause": CRASHED, "ended_at": ended})
-        seq = 0 if last_seq is None else last_seq + 1
-        event = (call["id"], seq, last_ms or 0, "call.ended", _to_json({"cause": CRASHED}))
-        _insert_events(db, [event])
-    return [str(call["id"]) for call in calls]
+_BEGAN = (
+    *("agent", "agent_version", "transport", "trunk", "direction", "caller", "called"),
+    *("protocol_id", "started_at"),
+)
+"""What the hub is told of a call that begins."""

@@ -26,6 +26,7 @@ from sqlite_utils import Database
 
 from appliance.store import database
 from appliance.store.errors import StoreClosedError, StoreError
+from appliance.store.outbox import Outbox
 
 GROUP_SECONDS = 0.2
 GROUP_SIZE = 64
@@ -53,12 +54,13 @@ class Writer:
 
     Args:
         path: the file; it must be open to this process alone (`database.FileLock`).
+        outbox: what jobs put into it is written in their transaction.
 
     Raises:
         StoreError: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, outbox: Outbox) -> None:
         self.fault = ""
         """Why facts cannot be written now, or ""."""
         self.lost = 0
@@ -67,6 +69,8 @@ class Writer:
         """Grows when a damaged file was set aside and a new one begun."""
         self._path = path
         self._db: Database | None = database.open_for_writing(path)
+        self._outbox = outbox
+        outbox.attach(self._db)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._facts: deque[_Job] = deque()  # of groups that could not be committed
         self._closed = False
@@ -172,18 +176,22 @@ class Writer:
         """
         if self._db is None:
             self._db = database.open_for_writing(self._path)
+            self._outbox.attach(self._db)
             self.opened += 1
+        refusals: list[Exception | None] = [None] * len(group)
         try:
             try:
-                with self._db.atomic():
+                with self._db.atomic(), self._outbox.transaction(self._db):
                     for job in group:
                         job.value = job.work(self._db)
             except Exception as error:
                 if _is_environment(error):
                     raise
-                with self._db.atomic():  # one of them is at fault: find it, keep the others
-                    return [self._do(self._db, job) for job in group]
-            return [None] * len(group)
+                # one of them is at fault: find it, keep the others
+                with self._db.atomic(), self._outbox.transaction(self._db):
+                    refusals = [self._do(self._db, job) for job in group]
+            self._outbox.committed()
+            return refusals
         except sqlite3.Error as error:
             if database.primary_code(error) in database.CORRUPT:
                 self._db.close()
@@ -191,11 +199,10 @@ class Writer:
                 database.set_aside(self._path, str(error))
             raise database.explain(error, self._path) from error
 
-    @staticmethod
-    def _do(db: Database, job: _Job) -> Exception | None:
+    def _do(self, db: Database, job: _Job) -> Exception | None:
         """Run one job in a savepoint (three times the cost); return why it alone was refused."""
         try:
-            with db.atomic():
+            with db.atomic(), self._outbox.savepoint():
                 job.value = job.work(db)
         except Exception as error:  # a faulty job must not stop the writer
             if _is_environment(error):

@@ -31,14 +31,14 @@ class FileSizeLimit:
 
 
 class SmallDisk:
-    """A file system of one megabyte. Needs root."""
+    """A file system of two megabytes. Needs root."""
 
     message = "full|No space left on device"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._ballast = folder / "ballast"
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
 
     def fill(self) -> None:
         """Write until nothing more fits."""
