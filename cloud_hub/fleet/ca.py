@@ -127,7 +127,7 @@ class CertificateAuthority:
             raise PermissionError(f"{issuing_key} may be read by others: chmod 600 it")
         key = serialization.load_pem_private_key(issuing_key.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ValueError(f"{issuing_key} is not an EC key")  # noqa: TRY004 - the file is wrong, not a type
+            raise ValueError(f"{issuing_key} is not an EC key")  # noqa: TRY004
         return cls(
             x509.load_pem_x509_certificate(root.read_bytes()),
             x509.load_pem_x509_certificate(issuing.read_bytes()),

@@ -49,7 +49,7 @@ class AccountKey:
             write_private(path, pem.decode())
         key = serialization.load_pem_private_key(path.read_bytes(), None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{path} is not an Ed25519 key")  # noqa: TRY004 - the file is wrong, not a type
+            raise ValueError(f"{path} is not an Ed25519 key")  # noqa: TRY004
         return cls(key)
 
     def sign(self, claims: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from paho.mqtt.enums import CallbackAPIVersion
 
 from cloud_hub.fleet.ca import CertificateAuthority, IssuedCertificate
 
@@ -90,7 +91,7 @@ class MqttBox:
 
     def __post_init__(self) -> None:
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2,
+            CallbackAPIVersion.VERSION2,
             client_id=self.client_id or self.papers.box_id,
             protocol=mqtt.MQTTv311,
             clean_session=self.clean,
@@ -103,7 +104,7 @@ class MqttBox:
             self.client.will_set(self.will[0], self.will[1], qos=1)
         self.client.on_connect = lambda *event: self.answers.append(str(event[3]))
         self.client.on_disconnect = lambda *event: self.ends.append(str(event[3]))
-        self.client.on_message = lambda _c, _u, m: self.received.append((m.topic, m.payload))
+        self.client.on_message = lambda _c, _u, m: self.received.append((m.topic, bytes(m.payload)))
         self._subscribed: dict[int, bool] = {}
         self.client.on_subscribe = self._on_subscribe
         self.loop = asyncio.get_running_loop()
