@@ -32,7 +32,7 @@ def postgres() -> Iterator[embedded.Cluster]:
         embedded.prepare(cluster, TEMPLATE)
         yield cluster
     finally:
-        cluster.stop()
+        cluster.stop(immediately=True)
         shutil.rmtree(folder)
 
 

@@ -91,7 +91,7 @@ class Deployment(TenantRow, Created, Base):
         one_of("status", "pending", "rolling_out", "done", "halted", "rolled_back"),
         CheckConstraint("num_nonnulls(appliance_group_id, appliance_id) <= 1", name="target"),
         Index("deployments_agent_idx", "organization_id", "agent_id", "id"),
-        Index("deployments_version_idx", "organization_id", "agent_version_id"),
+        Index("deployments_version_idx", "organization_id", "agent_id", "agent_version_id"),
         Index("deployments_group_idx", "organization_id", "appliance_group_id"),
         Index("deployments_appliance_idx", "organization_id", "appliance_id"),
     )

@@ -85,6 +85,7 @@ class Claim(Created, Base):
         UniqueConstraint("token_hash"),
         Index("claims_code_key", "code", unique=True, postgresql_where=text("status = 'open'")),
         Index("claims_organization_idx", "organization_id", "id"),
+        Index("claims_appliance_idx", "organization_id", "appliance_id"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
@@ -111,6 +112,11 @@ class Certificate(TenantRow, Created, Base):
         UniqueConstraint("serial"),
         Index("certificates_appliance_idx", "organization_id", "appliance_id"),
         Index("certificates_expiry_idx", "organization_id", "not_after"),
+        Index(
+            "certificates_revoked_idx",
+            "revoked_at",
+            postgresql_where=text("revoked_at IS NOT NULL"),
+        ),
     )
 
     appliance_id: Mapped[UUID]

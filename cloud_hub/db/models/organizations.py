@@ -83,6 +83,7 @@ class Invitation(TenantRow, Created, Base):
         one_of("role", *ROLES),
         within_tenant("invited_by", "memberships", key="user_id", ondelete="CASCADE"),
         UniqueConstraint("token_hash"),
+        Index("invitations_invited_by_idx", "organization_id", "invited_by"),
     )
 
     email: Mapped[str]
@@ -112,6 +113,7 @@ class ApiKey(TenantRow, Created, Base):
             ["memberships.organization_id", "memberships.user_id"],
             ondelete="SET NULL (created_by)",
         ),
+        Index("api_keys_created_by_idx", "organization_id", "created_by"),
     )
 
     name: Mapped[str]

@@ -94,6 +94,7 @@ CREATE TABLE invitations (
     CONSTRAINT invitations_organization_id_fkey
         FOREIGN KEY (organization_id) REFERENCES organizations (id)
 );
+CREATE INDEX invitations_invited_by_idx ON invitations (organization_id, invited_by);
 
 CREATE TABLE api_keys (
     organization_id UUID NOT NULL,
@@ -117,6 +118,7 @@ CREATE TABLE api_keys (
     CONSTRAINT api_keys_organization_id_fkey
         FOREIGN KEY (organization_id) REFERENCES organizations (id)
 );
+CREATE INDEX api_keys_created_by_idx ON api_keys (organization_id, created_by);
 
 CREATE TABLE audit_log (
     organization_id UUID NOT NULL,

@@ -90,6 +90,7 @@ CREATE TABLE claims (
     CONSTRAINT claims_organization_id_fkey
         FOREIGN KEY (organization_id) REFERENCES organizations (id)
 );
+CREATE INDEX claims_appliance_idx ON claims (organization_id, appliance_id);
 CREATE UNIQUE INDEX claims_code_key ON claims (code) WHERE status = 'open';
 CREATE INDEX claims_organization_idx ON claims (organization_id, id);
 
@@ -115,6 +116,7 @@ CREATE TABLE certificates (
 );
 CREATE INDEX certificates_appliance_idx ON certificates (organization_id, appliance_id);
 CREATE INDEX certificates_expiry_idx ON certificates (organization_id, not_after);
+CREATE INDEX certificates_revoked_idx ON certificates (revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE bundles (
     organization_id UUID NOT NULL,

@@ -84,7 +84,8 @@ CREATE TABLE deployments (
 CREATE INDEX deployments_agent_idx ON deployments (organization_id, agent_id, id);
 CREATE INDEX deployments_appliance_idx ON deployments (organization_id, appliance_id);
 CREATE INDEX deployments_group_idx ON deployments (organization_id, appliance_group_id);
-CREATE INDEX deployments_version_idx ON deployments (organization_id, agent_version_id);
+CREATE INDEX deployments_version_idx
+    ON deployments (organization_id, agent_id, agent_version_id);
 
 CREATE TABLE deployment_targets (
     organization_id UUID NOT NULL,
