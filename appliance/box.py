@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import version
 
 import httpx
 import structlog
@@ -27,6 +28,8 @@ from appliance.engines.pool import EnginePool
 from appliance.plugin import BuildContext, Tool, Transport, TransportStatus
 from appliance.plugin.manager import PluginManager
 from appliance.store import STORE_FILE, Store
+from appliance.sync.hub import Hub
+from appliance.sync.link import upkeep
 
 _log = structlog.get_logger(__name__)
 
@@ -66,6 +69,7 @@ class Box:
         self.engines = EnginePool(config, self._resolver)
         self._recordings = RecordingWriter() if config.recording.enabled else None
         self._http = httpx.AsyncClient()
+        self.hub: Hub | None = None
         self.store: Store
         self.switchboard: Switchboard
 
@@ -99,7 +103,7 @@ class Box:
         self._progress("store")
         path = config.box.data_dir / STORE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.store = await asyncio.to_thread(Store.open, path)
+        self.store = await asyncio.to_thread(Store.open, path, outbox=config.hub.enabled)
         crashed = await self.store.recover()
         if crashed:
             _log.warning("calls left open by a crash were closed", calls=len(crashed))
@@ -134,6 +138,14 @@ class Box:
         for name, transport in self._transports.items():
             await transport.start(self.switchboard)
             _log.info("transport ready", name=name, listening=transport.status().listening)
+        if config.hub.enabled:
+            self.hub = Hub(
+                self.store,
+                config.box.data_dir,
+                upkeep=upkeep(config.hub.keep_days, config.hub.outbox_max_mib),
+                software=f"trunkline {version('trunkline')}",
+            )
+            self.hub.start()
 
     def _agent_problems(self) -> list[str]:
         self.agents.names()
@@ -172,6 +184,8 @@ class Box:
         await self._http.aclose()
         if self._recordings is not None:
             await asyncio.to_thread(self._recordings.close)
+        if self.hub is not None:
+            await self.hub.aclose()
         if hasattr(self, "store"):
             await self.store.aclose()
 

@@ -24,6 +24,7 @@ from appliance.config.model import (
     BoxConfig,
     BoxSection,
     Configured,
+    HubSection,
     LimitsSection,
     Placement,
     PluginsSection,
@@ -119,6 +120,7 @@ class _Reader:
             limits=self.core("limits", LimitsSection),
             recording=recording.model_copy(update={"dir": recordings}),
             plugins=self.core("plugins", PluginsSection),
+            hub=self.core("hub", HubSection),
             routes=self._routes(),
             configured=self._configured(plugins),
         )

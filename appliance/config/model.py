@@ -111,12 +111,37 @@ class PluginsSection(Settings):
     )
 
 
+class HubSection(Settings):
+    """The hub that this box reports to. Which hub that is, the box learns when it is claimed."""
+
+    enabled: bool = Field(
+        False,
+        description="Write down for a hub what happens from now on, and send it once the box is claimed. "
+        "Without it nothing leaves the box.",
+    )
+    keep_days: int = Field(
+        7,
+        ge=1,
+        le=90,
+        description="Days that facts stay on the box after the hub has them: a hub restored from a backup "
+        "that is no older gets all of it again.",
+    )
+    outbox_max_mib: int = Field(
+        8192,
+        ge=16,
+        description="MiB that facts for the hub may take. Beyond it those that the hub has go first, then "
+        "the events of the oldest calls; calls, transcripts and usage always stay, and the hub is told "
+        "what was given up.",
+    )
+
+
 CORE: Mapping[str, type[Settings]] = {
     "box": BoxSection,
     "agents": AgentsSection,
     "limits": LimitsSection,
     "recording": RecordingSection,
     "plugins": PluginsSection,
+    "hub": HubSection,
 }
 """Sections that the box itself reads."""
 
@@ -197,6 +222,7 @@ class BoxConfig:
     limits: LimitsSection
     recording: RecordingSection
     plugins: PluginsSection
+    hub: HubSection
     routes: Mapping[str, str]
     configured: Mapping[Kind, Mapping[str, Configured]]
 

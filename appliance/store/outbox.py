@@ -80,6 +80,7 @@ class Outbox:
     def __init__(self, *, enabled: bool) -> None:
         self.enabled = enabled
         self.epoch = ""
+        self._box = ""
         self._rows: list[tuple[str, str, str, str]] = []  # stream, kind, at, data
         self._parts: dict[str, _Part] = {}
         self._pending: dict[str, _Part] = {}  # takes effect with the commit
@@ -93,6 +94,24 @@ class Outbox:
         """Begin an epoch: a file was opened."""
         self.epoch = new_id()
         self._parts.clear()
+
+    def own(self, db: Database, box_id: str) -> int:
+        """Give what was written for nobody to this hub identity; keep from it what was written for another.
+
+        Returns:
+            Rows that are kept from it.
+        """
+        self._box = box_id
+        db.execute("UPDATE outbox_parts SET box = ? WHERE box = ''", (box_id,))
+        withheld = db.execute(
+            "SELECT coalesce(sum(last - acked), 0) FROM outbox_parts WHERE box <> ?", (box_id,)
+        ).fetchone()[0]
+        db.execute("UPDATE outbox_parts SET acked = last WHERE box <> ?", (box_id,))
+        if db.execute(
+            "SELECT 1 FROM outbox_parts WHERE epoch = ? AND box <> ?", (self.epoch, box_id)
+        ).fetchone():
+            self.attach(db)
+        return int(withheld)
 
     def add(self, stream: str, kind: str, data: Mapping[str, Any], at: str) -> None:
         """Put a fact into the running transaction."""
@@ -159,9 +178,9 @@ class Outbox:
         if known is not None:
             return _Part(known.id, known.last)
         row = db.execute(
-            "INSERT INTO outbox_parts (stream, epoch, floor, last, acked, thinned, bytes) "
-            "VALUES (?, ?, 1, 0, 0, 0, 0) RETURNING id",
-            (stream, self.epoch),
+            "INSERT INTO outbox_parts (stream, epoch, floor, last, acked, thinned, bytes, box) "
+            "VALUES (?, ?, 1, 0, 0, 0, 0, ?) RETURNING id",
+            (stream, self.epoch, self._box),
         ).fetchone()
         return _Part(int(row[0]), 0)
 

@@ -127,10 +127,17 @@ class Reader:
         )
         return [appointment(row) for row in rows]
 
-    def outbox_parts(self) -> list[OutboxPart]:
-        """Return what each life of the program wrote for the hub and is still here, oldest first."""
-        sql = "SELECT stream, epoch, floor, last, acked, bytes FROM outbox_parts ORDER BY id"
-        return [OutboxPart(**row) for row in self._rows(sql, [])]
+    def outbox_parts(self, box_id: str | None = None) -> list[OutboxPart]:
+        """Return what each life of the program wrote for the hub and is still here, oldest first.
+
+        Args:
+            box_id: only what is for this hub identity.
+        """
+        sql = (
+            "SELECT stream, epoch, floor, last, acked, bytes FROM outbox_parts "
+            "WHERE box = coalesce(?, box) ORDER BY id"
+        )
+        return [OutboxPart(**row) for row in self._rows(sql, [box_id])]
 
     def outbox_rows(
         self, stream: str, epoch: str, first: int, *, most: int, max_bytes: int

@@ -98,6 +98,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) STRICT, WITHOUT ROWID
         """,
     ),
+    (
+        # which hub identity it is for; '' while the box has none
+        "ALTER TABLE outbox_parts ADD COLUMN box TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 

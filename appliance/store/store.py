@@ -257,6 +257,21 @@ class Store(Reader):
         """Have `listener(stream, epoch, last)` called whenever the outbox grew, on the store's thread."""
         self._outbox.listen(listener)
 
+    async def own_outbox(self, box_id: str) -> int:
+        """Give what was written for nobody yet to this hub identity.
+
+        What was written for another stays out of its sight: one tenant's facts never reach another's hub.
+
+        Returns:
+            Rows that are kept from it and that no hub has.
+
+        Raises:
+            StoreError: the disk fails.
+        """
+        return await asyncio.wrap_future(
+            self._writer.request("outbox", lambda db: self._outbox.own(db, box_id))
+        )
+
     def acknowledged(self, stream: str, epoch: str, seq: int) -> None:
         """Note that the hub has all of (stream, epoch) up to `seq`, and no more."""
         self._writer.put("acknowledgement", lambda db: acknowledge(db, stream, epoch, seq))

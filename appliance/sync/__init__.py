@@ -1,16 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The box's side of the link to its hub: what to send, in which order, again and again until the hub has it.
 
-`sender` decides and does no I/O, `link` moves the bytes over MQTT in a thread of its own. Calls never wait
-for either: what happens in a call goes to the store, and the link reads it from there.
+`sender` decides and does no I/O, `link` moves the bytes over MQTT in a thread of its own, `hub` follows the
+box's identity. Calls never wait for any of it: what happens in a call goes to the store, and the link reads
+it there.
 """
-
-from appliance.sync.outbox import Outbox
-from appliance.sync.sender import Limits, Sender, Want
-
-__all__ = [
-    "Limits",
-    "Outbox",
-    "Sender",
-    "Want",
-]
