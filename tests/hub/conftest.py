@@ -16,16 +16,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.db import embedded
 from cloud_hub.db.session import create_engine
-from tests.hub.servers import Database, Nats, nats_running, new_database
+from tests.hub.servers import TEMPLATE, Database, Nats, database_for_tests, nats_running
 
-TEMPLATE = "hub_template"
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[embedded.Cluster]:
     """A server with the roles and a migrated template. Nothing of it must outlive the run."""
-    folder = Path(tempfile.mkdtemp(prefix="hub-tests-"))  # short: a socket's path has a limit
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="hub-tests-", dir=memory if memory.is_dir() else None))
     quick = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
     cluster = embedded.start(folder, settings=quick)
     try:
@@ -37,10 +37,11 @@ def postgres() -> Iterator[embedded.Cluster]:
 
 
 @pytest.fixture(scope="module")
-def hub_database(postgres: embedded.Cluster, request: pytest.FixtureRequest) -> Database:
+def hub_database(postgres: embedded.Cluster, request: pytest.FixtureRequest) -> Iterator[Database]:
     """An empty, migrated database for this module."""
     name = re.sub(r"\W+", "_", request.module.__name__.rpartition(".")[2])
-    return new_database(postgres, f"{name}_{next(_numbers)}"[-60:], TEMPLATE)
+    with database_for_tests(postgres, f"{name}_{next(_numbers)}"[-60:]) as database:
+        yield database
 
 
 @pytest_asyncio.fixture

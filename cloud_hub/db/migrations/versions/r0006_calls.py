@@ -3,7 +3,14 @@
 
 from __future__ import annotations
 
-from cloud_hub.db.migrations.steps import allow, drop_tables, isolate, run
+from cloud_hub.db.migrations.steps import (
+    drop_lookups,
+    drop_tables,
+    isolate,
+    lookup,
+    run,
+    show_to_lookup,
+)
 
 revision = "0006"
 down_revision = "0005"
@@ -260,6 +267,25 @@ BEGIN
     END LOOP;
 END $$;
 
+CREATE FUNCTION app.drop_month(month date) RETURNS SETOF text
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+DECLARE
+    parent text;
+    partition text;
+BEGIN
+    IF month + interval '1 month' > now() - interval '1 day' THEN
+        RAISE EXCEPTION 'month % is not over', month USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH parent IN ARRAY ARRAY['turns', 'call_events', 'calls'] LOOP
+        partition := parent || to_char(month, '_YYYY_MM');
+        CONTINUE WHEN to_regclass('public.' || partition) IS NULL;
+        -- Detached first: PostgreSQL drops no partition that foreign keys reach.
+        EXECUTE format('ALTER TABLE public.%I DETACH PARTITION public.%I', parent, partition);
+        EXECUTE format('DROP TABLE public.%I', partition);
+        RETURN NEXT partition;
+    END LOOP;
+END $$;
+
 CREATE TABLE calls_default PARTITION OF calls DEFAULT;
 CREATE TABLE turns_default PARTITION OF turns DEFAULT;
 CREATE TABLE call_events_default PARTITION OF call_events DEFAULT;
@@ -267,17 +293,9 @@ CREATE TABLE usage_default PARTITION OF usage DEFAULT;
 SELECT app.seal('calls_default'), app.seal('turns_default'), app.seal('call_events_default'),
     app.seal('usage_default');
 
-CREATE FUNCTION app.stray_rows() RETURNS TABLE (parent text, stray bigint)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
-    SELECT 'calls', count(*) FROM calls_default
-    UNION ALL SELECT 'turns', count(*) FROM turns_default
-    UNION ALL SELECT 'call_events', count(*) FROM call_events_default
-    UNION ALL SELECT 'usage', count(*) FROM usage_default
-$$;
-
 REVOKE ALL ON FUNCTION app.id_at(timestamptz), app.seal(regclass), app.add_month(date),
-    app.ensure_partitions(date, date), app.stray_rows() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION app.ensure_partitions(date, date), app.stray_rows() TO trunkline_jobs;
+    app.ensure_partitions(date, date), app.drop_month(date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.ensure_partitions(date, date), app.drop_month(date) TO trunkline_jobs;
 """
 LARGE_TABLES = ("calls", "turns", "call_events", "usage")
 
@@ -307,14 +325,23 @@ def upgrade() -> None:
         isolate(table, grants)
     run(PARTITIONS)
     for table in LARGE_TABLES:
-        # Counting strays says how many rows lie in the default partitions, not whose they are.
-        allow(f"{table}_default", "watch", "trunkline_owner", "true", "SELECT")
+        show_to_lookup(f"{table}_default", "organization_id")
+    lookup(
+        "stray_rows()",
+        "TABLE (parent text, stray bigint)",
+        " UNION ALL ".join(
+            f"SELECT '{table}', count(*) FROM {table}_default"  # noqa: S608 - names from above
+            for table in LARGE_TABLES
+        ),
+        "jobs",
+    )
     run("""SELECT app.ensure_partitions(
         (now() - interval '3 months')::date, (now() + interval '3 months')::date)""")
 
 
 def downgrade() -> None:
     """Remove the tables with all that is in them."""
+    drop_lookups("stray_rows()")
     drop_tables(*reversed(GRANTS))
-    run("""DROP FUNCTION app.ensure_partitions(date, date), app.stray_rows(), app.add_month(date),
-        app.seal(regclass), app.id_at(timestamptz)""")
+    run("""DROP FUNCTION app.ensure_partitions(date, date), app.drop_month(date),
+        app.add_month(date), app.seal(regclass), app.id_at(timestamptz)""")
