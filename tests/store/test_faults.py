@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -22,7 +23,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from appliance.store import Event, Store, StoreFullError, StoreLockedError, database, writer
+from appliance.store import (
+    Event,
+    OutboxPart,
+    Store,
+    StoreFullError,
+    StoreLockedError,
+    database,
+    writer,
+)
 from tests.store.full_disk import KINDS, disk
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -228,6 +237,14 @@ def run_and_kill(path: Path, seconds: float) -> Witness:
     return witness
 
 
+def outbox_rows(store: Store, part: OutboxPart) -> list[tuple[str, int]]:
+    """The events of calls in one part; its numbers are gapless."""
+    found = store.outbox_rows("calls", part.epoch, 1, most=10**6, max_bytes=2**30)
+    assert [seq for seq, _, _, _ in found] == list(range(1, part.last + 1))
+    facts = [json.loads(data) for _, kind, _, data in found if kind == "call.event"]
+    return [(fact["call_id"], fact["seq"]) for fact in facts]
+
+
 @pytest.mark.slow
 async def test_killed_at_any_moment_it_loses_less_than_a_second_and_nothing_is_damaged(
     tmp_path: Path,
@@ -249,6 +266,9 @@ async def test_killed_at_any_moment_it_loses_less_than_a_second_and_nothing_is_d
         assert kept == list(range(len(kept)))
         old = [seq for at, seq in witness.appended if at < witness.killed_at - 1]
         assert len(kept) > max([witness.synced, *old], default=-1)
+        reported = [row for part in store.outbox_parts() for row in outbox_rows(store, part)]
+        assert [seq for call, seq in reported if call == witness.call_id] == kept
+        assert len(reported) == len(set(reported))
         assert await store.recover() == [witness.call_id]
         await store.aclose()
     assert not [name for name in names(tmp_path) if "corrupt" in name]

@@ -21,7 +21,7 @@ def tell(*words: object) -> None:
 
 
 async def talk(path: Path) -> None:
-    store = Store.open(path)
+    store = Store.open(path, outbox=True)
     await store.recover()
     call_id = f"call-{len(store.calls(10_000))}"
     store.begin_call(call_id, agent="desk", started_at=datetime.now(UTC))
