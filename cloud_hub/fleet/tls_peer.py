@@ -13,8 +13,9 @@ authority ends the handshake.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,15 @@ class PeerProtocol(H11Protocol):
         der = connection.getpeercert(binary_form=True) if connection is not None else None
         pem = ssl.DER_cert_to_PEM_cert(der) if der else None
         self.app = _with_peer(self.app, pem)
+
+
+class QuietServer(uvicorn.Server):
+    """A server that leaves the process's signals to the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
 
 
 def _with_peer(app: Callable[..., Any], pem: str | None) -> ASGIApp:
@@ -78,4 +88,4 @@ def device_server(app: ASGIApp, host: str, port: int, context: ssl.SSLContext) -
         timeout_keep_alive=30,
         ssl_context_factory=lambda _config, _default: context,
     )
-    return uvicorn.Server(config)
+    return QuietServer(config)

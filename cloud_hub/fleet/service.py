@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything that boxes touch, started in order: the broker, its door, the HTTPS interface.
+
+    async with fleet_service(settings, engine):
+        ...
+
+With an external cluster the broker is not started; callout, disconnector and HTTPS interface may
+run many times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cloud_hub.fleet.broker import EmbeddedBroker
+from cloud_hub.fleet.ca import CertificateAuthority, write_private
+from cloud_hub.fleet.callout import Callout, Disconnector
+from cloud_hub.fleet.claim import Claims
+from cloud_hub.fleet.device_api import device_app
+from cloud_hub.fleet.register import DatabaseRegister
+from cloud_hub.fleet.settings import FleetSettings, process_name
+from cloud_hub.fleet.tls_peer import device_server, server_context
+
+
+@dataclass(frozen=True, slots=True)
+class FleetService:
+    """What runs."""
+
+    authority: CertificateAuthority
+    claims: Claims
+    broker: EmbeddedBroker | None
+
+
+@asynccontextmanager
+async def fleet_service(
+    settings: FleetSettings, engine: AsyncEngine, routers: Sequence[APIRouter] = ()
+) -> AsyncIterator[FleetService]:
+    """Run the hub's side of the boxes.
+
+    Args:
+        settings: where everything listens and keeps its files.
+        engine: of the API role.
+        routers: more routes for boxes; they take `device_api.box_of` as a dependency.
+    """
+    authority = settings.authority()
+    claims = Claims(engine, authority, settings.signing_key().public, settings.address())
+    async with AsyncExitStack() as stack:
+        broker = None
+        if not settings.nats_urls:
+            broker = EmbeddedBroker(
+                settings.node(), authority, settings.credentials(), settings.callout_key()
+            )
+            stack.push_async_callback(broker.stop)
+            await broker.start()
+        access, register = settings.access(), DatabaseRegister(engine)
+        client = await access.connect_callout(process_name("callout"))
+        callout = Callout(client, authority, settings.callout_key(), register)
+        stack.push_async_callback(callout.stop)
+        await callout.start()
+        system = await access.connect_system(process_name("disconnector"))
+        stack.push_async_callback(system.close)
+        await stack.enter_async_context(_running(Disconnector(system, register).run()))
+        await stack.enter_async_context(_serving(settings, authority, claims, routers))
+        yield FleetService(authority, claims, broker)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def _serving(
+    settings: FleetSettings,
+    authority: CertificateAuthority,
+    claims: Claims,
+    routers: Sequence[APIRouter],
+) -> AsyncIterator[None]:
+    folder = settings.data_folder / "device"
+    certificate, key = authority.issue_server(settings.names)
+    write_private(folder / "server.key", key)
+    (folder / "server.pem").write_text(certificate.chain_pem)
+    (folder / "root.pem").write_text(authority.root_pem)
+    app = device_app(claims, authority)
+    for router in routers:
+        app.include_router(router)
+    context = server_context(folder / "server.pem", folder / "server.key", folder / "root.pem")
+    server = device_server(app, settings.listen_host, settings.device_port, context)
+    task = asyncio.create_task(server.serve(), name="device https")
+    try:
+        while not server.started and not task.done():  # noqa: ASYNC110 - it has no event for this
+            await asyncio.sleep(0.02)
+        if task.done():
+            await task
+        yield
+    finally:
+        server.should_exit = True
+        await task
