@@ -116,7 +116,7 @@ class Outbox:
     def add(self, stream: str, kind: str, data: Mapping[str, Any], at: str) -> None:
         """Put a fact into the running transaction."""
         if self.enabled:
-            self.add_text(stream, kind, _to_json(data), at)
+            self.add_text(stream, kind, json_text(data), at)
 
     def add_text(self, stream: str, kind: str, data: str, at: str) -> None:
         """The same with the data as JSON text."""
@@ -291,8 +291,14 @@ def _size(db: Database) -> int:
 
 
 def _dropped(kind: str, reason: str, size: int) -> str:
-    return _to_json({"kind": kind, "reason": reason, "size": size})
+    return json_text({"kind": kind, "reason": reason, "size": size})
 
 
-def _to_json(data: object) -> str:
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+def json_text(data: object) -> str:
+    """Return compact JSON that every database can read.
+
+    Raises:
+        TypeError: the data is not JSON.
+        ValueError: it holds a number that JSON has not (NaN, infinity).
+    """
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

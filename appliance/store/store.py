@@ -13,7 +13,14 @@ from sqlite_utils import Database
 
 from appliance.store import changes
 from appliance.store.database import FileLock
-from appliance.store.outbox import Listener, Outbox, Upkeep, acknowledge, tidy
+from appliance.store.outbox import (
+    Listener,
+    Outbox,
+    Upkeep,
+    acknowledge,
+    json_text,
+    tidy,
+)
 from appliance.store.reader import Reader
 from appliance.store.records import Appointment, EventLike, to_text
 from appliance.store.writer import Writer
@@ -197,8 +204,9 @@ class Store(Reader):
 
         Raises:
             TypeError: the data is not JSON.
+            ValueError: it holds a number that JSON has not (NaN, infinity).
         """
-        text, at = changes.to_json(data), changes.now_text()
+        text, at = json_text(data), changes.now_text()
         self._writer.put(f"report {kind}", lambda _: self._outbox.add_text(stream, kind, text, at))
 
     # -- requests ----------------------------------------------------------------------------
