@@ -77,7 +77,7 @@ class SmallHub:
                     subscription = await stream.pull_subscribe("", "ingest", stream="UP")
                     while True:
                         with contextlib.suppress(asyncio.TimeoutError):
-                            for message in await subscription.fetch(50, timeout=0.5):
+                            for message in await subscription.fetch(1, timeout=0.5):
                                 await self._take(message)
                 await asyncio.sleep(0.05)
         finally:
