@@ -18,7 +18,9 @@ from cloud_hub.fleet.signing import SigningKey
 
 
 def _comma(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 Words = Annotated[list[str], NoDecode, BeforeValidator(_comma)]

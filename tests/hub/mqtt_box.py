@@ -59,15 +59,23 @@ class Papers:
     certificate: Path
     key: Path
     ca: Path
+
+
+@dataclass
+class IssuedPapers(Papers):
+    """Papers whose certificate the test itself had issued."""
+
     issued: IssuedCertificate
 
 
-def papers(folder: Path, authority: CertificateAuthority, box_id: str, **options: Any) -> Papers:
+def papers(
+    folder: Path, authority: CertificateAuthority, box_id: str, **options: Any
+) -> IssuedPapers:
     """Make a key and have the authority sign it for `box_id`."""
     folder.mkdir(parents=True, exist_ok=True)
     key, csr = make_csr()
     issued = authority.issue_box(csr, box_id, **options)
-    files = Papers(box_id, folder / "c.pem", folder / "k.pem", folder / "ca.pem", issued)
+    files = IssuedPapers(box_id, folder / "c.pem", folder / "k.pem", folder / "ca.pem", issued)
     files.certificate.write_text(issued.chain_pem)
     files.key.write_text(key)
     files.ca.write_text(authority.root_pem)

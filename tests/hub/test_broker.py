@@ -21,7 +21,7 @@ from cloud_hub.fleet.broker import Credentials, EmbeddedBroker, Node, free_port
 from cloud_hub.fleet.ca import CertificateAuthority
 from cloud_hub.fleet.callout import Callout, Disconnector, Key
 from cloud_hub.fleet.nkeys import AccountKey
-from tests.hub.mqtt_box import MqttBox, Papers, papers, until
+from tests.hub.mqtt_box import IssuedPapers, MqttBox, Papers, papers, until
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ class Known:
     async def not_admitted(self, keys: Iterable[Key]) -> set[Key]:
         return self.revoked & set(keys)
 
-    def revoke(self, of: Papers) -> None:
+    def revoke(self, of: IssuedPapers) -> None:
         self.serials.discard((of.box_id, of.issued.serial))
         self.revoked.add(Key(of.box_id, of.issued.public_key_sha256))
 
@@ -64,7 +64,7 @@ class Hub:
     arrived: list[tuple[str, bytes]] = field(default_factory=list)
     boxes: list[MqttBox] = field(default_factory=list)
 
-    def enrol(self, **options: object) -> Papers:
+    def enrol(self, **options: object) -> IssuedPapers:
         box_id = new_id()
         made = papers(self.folder / box_id, self.authority, box_id, **options)
         self.known.serials.add((box_id, made.issued.serial))
@@ -258,6 +258,7 @@ async def test_revocation_cuts_a_live_connection(hub: Hub) -> None:
     system = await hub.broker.access.connect_system("disconnector")
     disconnector = Disconnector(system, hub.known, every_s=0.1)
     watching = asyncio.create_task(disconnector.run())
+    assert isinstance(goes.papers, IssuedPapers)
     hub.known.revoke(goes.papers)
     await until(lambda: goes.ends, "the revoked box to be cut off")
     assert await hub.box(goes.papers).connect() == "Not authorized"
@@ -268,6 +269,7 @@ async def test_revocation_cuts_a_live_connection(hub: Hub) -> None:
 
 async def test_a_sweep_finds_what_was_revoked_while_nobody_watched(hub: Hub) -> None:
     stays, goes = await hub.connected(hub.enrol()), await hub.connected(hub.enrol())
+    assert isinstance(goes.papers, IssuedPapers)
     hub.known.revoke(goes.papers)
     system = await hub.broker.access.connect_system("disconnector")
     assert await Disconnector(system, hub.known).sweep() == 1
