@@ -14,19 +14,13 @@ from pathlib import Path
 import pytest
 
 from appliance.store import Event, Store
-from appliance.sync import hub as hub_module
 from appliance.sync.hub import Hub
 from appliance.wire import Identity, new_id, to_text
 from cloud_hub.fleet.broker import server_binary
 from cloud_hub.fleet.ca import CertificateAuthority
 from tests.hub.servers import Nats, free_port, wait_for_port
+from tests.sync.lab import until
 from tests.sync.small_hub import SmallHub
-from tests.sync.test_link import until
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "LOOK_EVERY_S", 0.05)
 
 
 @pytest.fixture

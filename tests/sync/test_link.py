@@ -3,76 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import itertools
 import shutil
 import sqlite3
-import subprocess
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from appliance.store import Event, Store
-from appliance.sync import link as link_module
-from appliance.sync.link import HubLink
-from appliance.sync.mqtt import Endpoint
-from appliance.sync.sender import Limits
 from appliance.wire import Desired, Presence, new_id, topics
-from tests.hub.servers import Nats, nats_running, wait_for_port
+from tests.hub.servers import Nats
+from tests.sync.lab import BOX, linked, start_again, until
 from tests.sync.small_hub import SmallHub
-
-QUICK = Limits(answer_s=0.5, retry_s=0.2, retry_max_s=1.0, idle_s=0.5)
-BOX = "019a0000-0000-7000-8000-00000000b0c5"
-
-
-async def until(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        await asyncio.sleep(0.02)
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "RECONNECT_S", 0.05)
-    monkeypatch.setattr(link_module, "RECONNECT_MAX_S", 0.3)
-    monkeypatch.setattr(link_module, "NOTE_AFTER_S", 0.05)
-
-
-@pytest.fixture
-def nats(tmp_path: Path) -> Iterator[Nats]:
-    folder = tmp_path / "nats"
-    folder.mkdir()
-    with nats_running(folder, "max_payload: 4MB") as server:
-        yield server
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store.open(tmp_path / "box.db", outbox=True)
-    await store.own_outbox(BOX)
-    yield store
-    await store.aclose()
-
-
-@pytest.fixture
-def hub(tmp_path: Path, nats: Nats) -> SmallHub:
-    return SmallHub(nats.url, tmp_path / "hub.db")
-
-
-@contextlib.asynccontextmanager
-async def linked(store: Store, nats: Nats, **options: object) -> AsyncIterator[HubLink]:
-    link = HubLink(store, Endpoint("127.0.0.1", nats.mqtt_port, BOX), limits=QUICK, **options)  # type: ignore[arg-type]
-    link.start()
-    try:
-        yield link
-    finally:
-        await asyncio.to_thread(link.close)
-
 
 _seq = itertools.count()
 
@@ -174,13 +116,6 @@ async def test_a_broker_killed_again_and_again_loses_and_repeats_nothing(
             process.kill()
             process.wait()
     assert told(hub, store)
-
-
-def start_again(server: Nats) -> subprocess.Popen[bytes]:
-    """Start the server once more, with the same ports; it has forgotten everything."""
-    process = subprocess.Popen(server.process.args)
-    wait_for_port(server.mqtt_port, process)
-    return process
 
 
 async def test_a_hub_restored_from_an_older_backup_is_told_again_what_it_lost(
