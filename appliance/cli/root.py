@@ -20,6 +20,7 @@ COMMANDS = {
     "agents": "appliance.cli.agents",
     "calls": "appliance.cli.calls",
     "config": "appliance.cli.config",
+    "hub": "appliance.cli.hub",
     "models": "appliance.cli.models",
     "plugins": "appliance.cli.plugins",
 }

@@ -100,7 +100,7 @@ class Access:
             user=user,
             password=password,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
+            reconnect_time_wait=0.1,
             ping_interval=10,
             max_outstanding_pings=2,
             error_cb=_log_error,
@@ -177,7 +177,9 @@ def configuration(node: Node, credentials: Credentials, callout_key: str) -> dic
         },
         "system_account": SYSTEM_ACCOUNT,
         "authorization": {
-            "timeout": 10,
+            # Of the callout too. After a restart boxes may come before the callout service does: each
+            # waits so long in vain, and comes again.
+            "timeout": 5,
             "auth_callout": {
                 "issuer": callout_key,
                 "account": CALLOUT_ACCOUNT,

@@ -10,6 +10,7 @@ is counted against the organization.
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -418,3 +419,8 @@ async def _locked(session: AsyncSession, claim_id: UUID) -> Claim:
 
 def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+def token_file(token: str, authority: CertificateAuthority, address: HubAddress) -> str:
+    """Return the text of a token file (JSON): all that a box needs to find and trust this hub."""
+    return json.dumps({"url": address.api_url, "token": token, "ca": authority.root_pem}, indent=1)

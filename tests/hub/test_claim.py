@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -17,7 +18,9 @@ import pytest
 from cryptography import x509
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from typer.testing import CliRunner
 
+from appliance.cli.root import app
 from appliance.sync.claim import ClaimDetails, ClaimError, Door, fetch_authority, same_fingerprint
 from appliance.sync.identity import HubFiles
 from appliance.wire import Identity
@@ -28,12 +31,14 @@ from cloud_hub.fleet.ca import CertificateAuthority, CertificateRefusedError
 from cloud_hub.fleet.callout import Key
 from cloud_hub.fleet.claim import (
     ALPHABET,
+    HubAddress,
     TooManyCodesError,
     WrongCodeError,
     claim_box,
     create_token,
     new_code,
     normalized,
+    token_file,
 )
 from cloud_hub.fleet.device_api import AskLimit
 from cloud_hub.fleet.register import DatabaseRegister, record, revoke
@@ -423,3 +428,37 @@ def test_strangers_can_open_only_so_many_claims() -> None:
     assert limit.allows("b", 3)
     assert not limit.allows("c", 4)
     assert limit.allows("c", 12)
+
+
+async def test_a_person_claims_looks_and_leaves_at_the_command_line(
+    hub: DeviceHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRUNKLINE_DATA_DIR", str(tmp_path / "data"))
+    organization = await hub.organization()
+    async with tenant(hub.engine, organization) as session:
+        token = await create_token(session, organization, "Warehouse")
+    address = HubAddress("localhost", 8883, hub.url)
+    (tmp_path / "token.json").write_text(token_file(token, hub.authority, address))
+
+    async def trunkline(*arguments: str) -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["hub", *arguments])
+        return result.exit_code, result.output
+
+    code, output = await trunkline("status")
+    assert (code, output.strip()) == (0, "This box belongs to no hub.")
+    code, output = await trunkline("claim", "--token-file", "token.json")
+    assert code == 0, output
+    assert "This box is now" in output
+    code, output = await trunkline("status", "--json")
+    assert json.loads(output)["days_left"] == 89
+    code, output = await trunkline("claim", hub.url)
+    assert code == 1
+    assert "trunkline hub unlink" in output
+    code, output = await trunkline("unlink", "--yes")
+    assert code == 0, output
+    code, output = await trunkline("claim", hub.url, "--fingerprint", "00" * 32)
+    assert code == 1
+    assert "fingerprint" in output
+    async with tenant(hub.engine, organization) as session:
+        assert (await session.execute(select(Appliance.state))).scalar_one() == "retired"
