@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from importlib.metadata import version
+from typing import Any
 
 import httpx
 import structlog
@@ -28,10 +29,20 @@ from appliance.engines.pool import EnginePool
 from appliance.plugin import BuildContext, Tool, Transport, TransportStatus
 from appliance.plugin.manager import PluginManager
 from appliance.store import STORE_FILE, Store
-from appliance.sync.hub import Hub
+from appliance.sync.health import BoxFacts
+from appliance.sync.desired import DesiredState
+from appliance.sync.fit import problems, with_bundle
+from appliance.sync.hub import FOLDER, Hub
+from appliance.sync.hub_http import fetch
+from appliance.sync.identity import HubFiles
 from appliance.sync.link import upkeep
+from appliance.sync.releases import Loaded
+from appliance.wire import Bundle, topics
 
 _log = structlog.get_logger(__name__)
+
+TROUBLES = frozenset({"error", "error.recognition", "error.reply", "error.speech"})
+"""Events of a call that say that its agent could not do its work."""
 
 SWITCH_INTERVAL_S = 0.001
 """How long one Python thread may keep the others waiting. The media thread must not wait 5 ms, which is
@@ -69,7 +80,10 @@ class Box:
         self.engines = EnginePool(config, self._resolver)
         self._recordings = RecordingWriter() if config.recording.enabled else None
         self._http = httpx.AsyncClient()
+        self._effective = config
+        self._troubled: set[str] = set()
         self.hub: Hub | None = None
+        self.desired: DesiredState | None = None
         self.store: Store
         self.switchboard: Switchboard
 
@@ -130,26 +144,80 @@ class Box:
             admission=Admission(config.limits.target_p95_ms),
             recordings=recordings,
             archive=self.engines.recording_store,
-            notify=self.plugins.notify,
-            listen=self._listen,
+            notify=self._notify,
+            listen=self._note,
             clock=asyncio.get_running_loop().time,
             now=self._now,
         )
+        if config.hub.enabled:
+            self._follow_hub()
         for name, transport in self._transports.items():
             await transport.start(self.switchboard)
             _log.info("transport ready", name=name, listening=transport.status().listening)
-        if config.hub.enabled:
-            self.hub = Hub(
-                self.store,
-                config.box.data_dir,
-                upkeep=upkeep(config.hub.keep_days, config.hub.outbox_max_mib),
-                software=f"trunkline {version('trunkline')}",
-            )
+        if self.hub is not None:
             self.hub.start()
+
+    def _follow_hub(self) -> None:
+        """Bring back what the hub wanted last; new wishes come once the link is up."""
+        config, software = self.config, f"trunkline {version('trunkline')}"
+        files = HubFiles(config.box.data_dir / FOLDER)
+        self.desired = DesiredState(
+            files.folder,
+            files.identity,
+            self.store.report,
+            lambda url, most: fetch(files, url, most),
+            self._unfit,
+            software=software,
+            changed=self._changed,
+        )
+        self.desired.start()
+        self.hub = Hub(
+            self.store,
+            config.box.data_dir,
+            handlers={topics.DESIRED: self.desired.received},
+            upkeep=upkeep(config.hub.keep_days, config.hub.outbox_max_mib),
+            software=software,
+        )
+
+    def _unfit(self, bundle: Bundle, agents: Mapping[str, Agent]) -> list[str]:
+        return problems(self.config, self._resolver, self.agents.names(), bundle, agents)
+
+    def _changed(self, loaded: Loaded | None) -> None:
+        """New calls are answered by the hub's bundle, or without one."""
+        self._effective = with_bundle(self.config, loaded.bundle if loaded else None)
+        limits = self._effective.limits
+        self.switchboard.limit(limits.max_calls or self.capacity(), limits.max_call_s)
+
+    def _note(self, call_id: str, event: Event) -> None:
+        if event.kind in TROUBLES and not event.data.get("late"):
+            self._troubled.add(call_id)
+        self._listen(call_id, event)
+
+    def _notify(self, hook: str, **facts: Any) -> None:
+        if hook == "call_ended":
+            call = facts["call"]
+            failed = call["id"] in self._troubled or call["cause"] == "failed"
+            self._troubled.discard(call["id"])
+            if self.desired is not None and call["cause"] != "shutdown":
+                self.desired.call_ended(call["agent_version"], failed=failed)
+        self.plugins.notify(hook, **facts)
 
     def _agent_problems(self) -> list[str]:
         self.agents.names()
         return [str(problem) for problem in self.agents.problems]
+
+    def _health(self) -> BoxFacts:
+        """Return what the hub shall know of this box each minute."""
+        trunks = {
+            trunk.name: trunk.detail or ("not registered" if trunk.registered is False else "ready")
+            for status in self.status().values()
+            for trunk in status.trunks
+        }
+        faults = [self.store.fault] if self.store.fault else []
+        if self.store.lost:
+            faults.append(f"{self.store.lost} facts were lost while the disk failed")
+        engines = {worker.name: worker.state.value for worker in self.engines.workers()}
+        return BoxFacts(self.switchboard.active, tuple(faults), trunks, engines)
 
     def capacity(self) -> int:
         """Return how many calls the phone lines can hold together."""
@@ -186,15 +254,20 @@ class Box:
             await asyncio.to_thread(self._recordings.close)
         if self.hub is not None:
             await self.hub.aclose()
+        if self.desired is not None:
+            await self.desired.aclose()
         if hasattr(self, "store"):
             await self.store.aclose()
 
     # -- the switchboard's desk --------------------------------------------------------------
 
     def agent_for(self, called: str) -> Agent | None:
-        """Return the agent that takes calls to `called`: routes first, then the default."""
-        name = self.config.agent_for(called)
-        return None if name is None else self.agents.get(name)
+        """Return the agent that takes calls to `called`: routes first, then the default; the hub's first."""
+        name = self._effective.agent_for(called)
+        if name is None:
+            return None
+        sent = None if self.desired is None else self.desired.agent(name)
+        return sent or self.agents.get(name)
 
     def engines_for(self, agent: Agent) -> CallEngines:
         """Return the agent's provider chains."""

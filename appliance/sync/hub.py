@@ -7,16 +7,17 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
 from appliance.store import Upkeep
 from appliance.sync.claim import ClaimError, Door
+from appliance.sync.health import BoxFacts, HealthMeter
 from appliance.sync.identity import HubFiles
 from appliance.sync.link import HubLink, LinkState, LinkStore
 from appliance.sync.mqtt import Endpoint
-from appliance.wire import Identity, WireError
+from appliance.wire import Identity, WireError, topics
 
 FOLDER = "hub"
 """Of the box's identity, in its data folder."""
@@ -26,6 +27,8 @@ LOOK_EVERY_S = 2.0
 
 RENEW_EVERY_S = 3600.0
 """How often it is asked whether the certificate is due, and how long after a failure it is tried again."""
+
+HEALTH_EVERY_S = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -37,6 +40,10 @@ class HubStore(LinkStore, Protocol):
         """Keep for this identity alone what was written for nobody yet; see `Store`."""
         ...
 
+    def report(self, stream: str, kind: str, data: Mapping[str, Any]) -> None:
+        """Write a fact for the hub; see `Store`."""
+        ...
+
 
 class Hub:
     """Runs as long as the box does. `start`, then `aclose`.
@@ -44,6 +51,7 @@ class Hub:
     Args:
         store: where the outbox is.
         data_dir: the box's data folder.
+        facts: what the box itself knows of its health; called on the event loop.
         handlers: see `HubLink`.
         upkeep: of the outbox.
         software: name and version, for the hub's list of boxes.
@@ -54,12 +62,15 @@ class Hub:
         store: HubStore,
         data_dir: Path,
         *,
+        facts: Callable[[], BoxFacts] = BoxFacts,
         handlers: Mapping[str, Callable[[bytes], None]] | None = None,
         upkeep: Upkeep | None = None,
         software: str = "",
     ) -> None:
         self.files = HubFiles(data_dir / FOLDER)
         self._store = store
+        self._facts = facts
+        self._meter = HealthMeter(data_dir)
         self._handlers = handlers
         self._upkeep = upkeep
         self._software = software
@@ -88,11 +99,14 @@ class Hub:
         return None if self._link is None else await asyncio.to_thread(self._link.state)
 
     async def _run(self) -> None:
-        renew_at = 0.0
+        renew_at = health_at = 0.0
         while True:
             try:
                 await self._follow()
                 now = asyncio.get_running_loop().time()
+                if self._link is not None and now >= health_at:
+                    health_at = now + HEALTH_EVERY_S
+                    await self._report_health()
                 if self._link is not None and now >= renew_at:
                     renew_at = now + RENEW_EVERY_S * (0.5 + random.random())  # noqa: S311 - jitter
                     await self._renew()
@@ -128,6 +142,11 @@ class Hub:
             software=self._software,
         )
         self._link.start()
+
+    async def _report_health(self) -> None:
+        facts, state = self._facts(), await self.state()
+        health = await asyncio.to_thread(self._meter.read, facts, state)
+        self._store.report(topics.FLEET, "health", health.model_dump(exclude_none=True))
 
     async def _renew(self) -> None:
         if not await asyncio.to_thread(self.files.renewal_due):

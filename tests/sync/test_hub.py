@@ -115,7 +115,12 @@ async def test_facts_from_before_the_claim_reach_the_hub_by_mutual_tls_1_3(
         claim(hub, nats, authority)
         await until(connected(hub), "the box is connected")
         talk(store, 20)
-        await until(lambda: worker.count() == 40, "all facts are at the hub")
+        await until(lambda: len(worker.facts()) == 40, "all facts are at the hub")
+        await until(lambda: worker.facts("health"), "and how the box is")
+    health = worker.facts("health")[0]
+    assert health["waiting_rows"] == 20
+    assert int(str(health["disk_free_bytes"])) > 0
+    assert "faults" not in health or health["faults"] == []
     assert hub._link is not None
     assert hub._link._connection is not None
     socket = hub._link._connection._client.socket()
@@ -137,9 +142,11 @@ async def test_a_box_claimed_anew_begins_anew(
     await until(connected(hub), "the box is connected again")
     talk(store, 5)
     async with worker.running():
-        await until(lambda: worker.count() == 5, "what came after is there")
+        await until(lambda: len(worker.facts()) == 5, "what came after is there")
     with contextlib.closing(worker.database()) as db:
-        assert [row[0] for row in db.execute("SELECT box FROM facts")] == [second] * 5
+        assert [
+            row[0] for row in db.execute("SELECT box FROM facts WHERE kind = 'call.event'")
+        ] == [second] * 5
 
 
 async def test_a_broker_with_another_authority_gets_nothing(
@@ -155,4 +162,4 @@ async def test_a_broker_with_another_authority_gets_nothing(
     state = await hub.state()
     assert state is not None
     assert not state.connected
-    assert state.waiting_rows == 5
+    assert state.waiting_rows >= 5
