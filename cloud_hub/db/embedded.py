@@ -38,6 +38,8 @@ SYSTEM_USER: Final = "pgserver"
 
 _LONGEST_SOCKET: Final = 100
 _START_SECONDS: Final = 30.0
+_STARTING: Final = 1
+"""What pg_isready says of a server that rejects connections for now."""
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "unix_socket_permissions": "0777",  # the folder around it decides who reaches it
@@ -59,12 +61,13 @@ class Cluster:
     """A running server.
 
     Attributes:
+        place: the folder of its socket.
         passwords: of the administrator, the owner and each service, by role.
         started: this process started it, so this process should stop it.
     """
 
     folder: Path
-    socket: Path
+    place: Path
     passwords: Mapping[str, str]
     started: bool
 
@@ -75,7 +78,7 @@ class Cluster:
             username=role,
             password=self.passwords[role],
             database=database,
-            query={"host": str(self.socket)},
+            query={"host": str(self.place)},
         ).render_as_string(hide_password=False)
 
     def stop(self, *, immediately: bool = False) -> None:
@@ -105,11 +108,11 @@ def start(folder: Path, *, settings: Mapping[str, str] | None = None) -> Cluster
         data = folder / "data"
         if not (data / "PG_VERSION").exists():
             _initialize(data, passwords[ADMINISTRATOR], {**_SETTINGS, **(settings or {})})
-        socket = _socket_folder(folder)
-        started = not _is_running(data)
+        place = _socket_folder(folder)
+        started = not _answers(place)
         if started:
-            _start(data, socket)
-        cluster = Cluster(folder, socket, passwords, started)
+            _start(data, place)
+        cluster = Cluster(folder, place, passwords, started)
         roles.create_roles(cluster.dsn(ADMINISTRATOR, "postgres"), passwords)
     return cluster
 
@@ -155,7 +158,7 @@ def _remove_tree(folder: Path) -> None:
     folder.rmdir()
 
 
-def _start(data: Path, socket: Path) -> None:
+def _start(data: Path, place: Path) -> None:
     """Start and wait until it answers.
 
     After a kill -9 the server's orphans may hold its memory for a moment, so a failure is tried
@@ -175,7 +178,7 @@ def _start(data: Path, socket: Path) -> None:
                 "-t",
                 "20",
                 "-o",
-                f"-k '{socket}'",
+                f"-k '{place}'",
                 "start",
             )
         except subprocess.CalledProcessError as error:
@@ -187,9 +190,18 @@ def _start(data: Path, socket: Path) -> None:
         return
 
 
-def _is_running(data: Path) -> bool:
-    status = _server("pg_ctl", "-D", str(data), "status", check=False)
-    return status.returncode == 0
+def _answers(place: Path) -> bool:
+    """Whether a server answers there; one that is still starting is waited for.
+
+    Neither its process file nor its socket tells: a process that was killed leaves both for a
+    moment.
+    """
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        probe = _server("pg_isready", "-h", str(place), "-t", "5", "-q", check=False)
+        if probe.returncode != _STARTING or time.monotonic() > deadline:
+            return probe.returncode == 0
+        time.sleep(0.05)
 
 
 def _passwords(path: Path) -> Mapping[str, str]:
@@ -212,13 +224,13 @@ def _passwords(path: Path) -> Mapping[str, str]:
 
 def _socket_folder(folder: Path) -> Path:
     """A folder for the socket that only the hub's user and the server may enter."""
-    socket = folder / "socket"
-    if len(str(socket / ".s.PGSQL.5432")) > _LONGEST_SOCKET:
+    place = folder / "socket"
+    if len(str(place / ".s.PGSQL.5432")) > _LONGEST_SOCKET:
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-        socket = Path(tempfile.gettempdir()) / f"trunkline-{os.getuid()}-{digest}"
-    socket.mkdir(mode=0o700, exist_ok=True)
-    _give_to_server(socket)
-    return socket
+        place = Path(tempfile.gettempdir()) / f"trunkline-{os.getuid()}-{digest}"
+    place.mkdir(mode=0o700, exist_ok=True)
+    _give_to_server(place)
+    return place
 
 
 @contextlib.contextmanager

@@ -26,7 +26,12 @@ def postgres() -> Iterator[embedded.Cluster]:
     """A server with the roles and a migrated template. Nothing of it must outlive the run."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="hub-tests-", dir=memory if memory.is_dir() else None))
-    quick = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+    quick = {
+        "fsync": "off",
+        "full_page_writes": "off",
+        "synchronous_commit": "off",
+        "authentication_timeout": "10s",  # who was cancelled while signing in holds up DROP DATABASE
+    }
     cluster = embedded.start(folder, settings=quick)
     try:
         embedded.prepare(cluster, TEMPLATE)

@@ -94,7 +94,7 @@ async def test_hundreds_of_mixed_and_broken_requests_leak_no_row(
             if fate == "fails":
                 await session.execute(text("SELECT 1/0"))
             if fate == "is cancelled":
-                await session.execute(text("SELECT pg_sleep(30)"))
+                await session.execute(text("SELECT pg_sleep(1)"))
 
     async def attempt(number: int) -> None:
         fate = chance.choice(["goes well", "goes well", "fails", "is cancelled"])
