@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -56,9 +56,11 @@ log = logging.getLogger(__name__)
 STREAM = "UP"
 CONSUMER = "ingest"
 FETCH = 500
+PORTION_BYTES = 2 << 20
+"""Of one round of transactions."""
 FETCH_WAIT_S = 0.2
 """How long a fetch may wait for more: what an idle hub adds to a single message's way."""
-ACK_WAIT_S = 30.0
+ACK_WAIT_S = 60.0
 MAX_IN_FLIGHT = 5000
 KEEP_BYTES = 1 << 30
 KEEP_S = 24 * 3600.0
@@ -154,7 +156,8 @@ class Worker:
                 subscription = None
                 await self._pause(TRY_AGAIN_S)
                 continue
-            await self.handle(messages)
+            for portion in _portions(messages):
+                await self.handle(portion)
 
     def stop(self) -> None:
         """Let `run` return after the messages under way."""
@@ -296,6 +299,20 @@ class Worker:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _portions(messages: Sequence[Msg]) -> Iterator[list[Msg]]:
+    """Cut what was fetched into pieces of about `PORTION_BYTES`, so that no transaction is too long."""
+    portion: list[Msg] = []
+    size = 0
+    for message in messages:
+        portion.append(message)
+        size += len(message.data)
+        if size >= PORTION_BYTES:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _in_sequence(members: Sequence[_Message]) -> list[_Message]:

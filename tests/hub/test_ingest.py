@@ -8,6 +8,7 @@ import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +16,16 @@ import pytest
 from nats import connect
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.errors import NotFoundError
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from appliance.wire import Ack, Batch, Presence, Refusal, new_id, topics
+from cloud_hub.db.ids import uuid7
 from cloud_hub.db.models.calls import Booking, Call, CallEvent, Turn, Usage
-from cloud_hub.db.models.fleet import Appliance, QuarantinedRow, ReportedState
+from cloud_hub.db.models.fleet import Appliance, Command, QuarantinedRow, ReportedState
 from cloud_hub.db.session import create_engine, tenant
-from cloud_hub.ingest.worker import STREAM, Worker, prepare
+from cloud_hub.ingest.worker import CONSUMER, STREAM, Worker, prepare
 from tests.hub import uplink
 from tests.hub.mqtt_box import until
 from tests.hub.servers import Database, Nats
@@ -328,6 +331,51 @@ async def test_the_state_of_a_box_is_the_newest_that_it_told(
     (appliance,) = await hub.all_of(organization, Appliance)
     assert appliance.health["cpu_percent"] == 9.5
     assert appliance.last_seen_at is not None
+
+
+async def test_the_result_of_a_command_reaches_the_command_of_that_box_alone(
+    hub: Hub, stream: Stream, organization: UUID, api_engine: AsyncEngine
+) -> None:
+    other = Stream(await uplink.box(api_engine, organization), "fleet")
+    command_id = uuid7()
+    async with tenant(api_engine, organization) as session:
+        session.add(
+            Command(
+                organization_id=organization,
+                id=command_id,
+                appliance_id=UUID(stream.box_id),
+                kind="test_call",
+                status="sent",
+                expires_at=datetime.now(UTC) + timedelta(hours=1),
+            )
+        )
+    other.put("command.result", id=str(command_id), status="failed", detail="forged")
+    await hub.send(other.box_id, other.batch())
+    await hub.acked(other, 1)
+    (command,) = await hub.all_of(organization, Command)
+    assert command.status == "sent"
+    fleet = Stream(stream.box_id, "fleet")
+    fleet.put("command.result", id=str(command_id), status="done", output={"answered": True})
+    await hub.send(stream.box_id, fleet.batch())
+    await hub.acked(fleet, 1)
+    (command,) = await hub.all_of(organization, Command)
+    assert (command.status, command.result["output"]) == ("done", {"answered": True})
+
+
+async def test_a_broker_that_lost_everything_is_set_up_again(hub: Hub, stream: Stream) -> None:
+    js = hub.client.jetstream()
+    await js.delete_stream(STREAM)
+
+    async def is_back() -> bool:
+        try:
+            return bool((await js.consumer_info(STREAM, CONSUMER)).name)
+        except NotFoundError:
+            return False
+
+    await until(is_back, "stream and consumer to be made again", 30)
+    stream.call()
+    await hub.send(stream.box_id, stream.batch())
+    await hub.acked(stream, 9)
 
 
 async def test_a_booking_is_kept_once(hub: Hub, stream: Stream, organization: UUID) -> None:
