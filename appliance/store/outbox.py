@@ -101,6 +101,9 @@ class Outbox:
         Returns:
             Rows that are kept from it.
         """
+        if self._rows:  # reported before, in this very transaction
+            self._insert(db)
+            self._rows.clear()
         self._box = box_id
         db.execute("UPDATE outbox_parts SET box = ? WHERE box = ''", (box_id,))
         withheld = db.execute(
@@ -110,6 +113,7 @@ class Outbox:
         if db.execute(
             "SELECT 1 FROM outbox_parts WHERE epoch = ? AND box <> ?", (self.epoch, box_id)
         ).fetchone():
+            self._pending.clear()
             self.attach(db)
         return int(withheld)
 

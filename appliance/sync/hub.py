@@ -124,8 +124,8 @@ class Hub:
         if identity == self._identity:
             return
         await self._unlink()
-        self._identity = identity
         if identity is None:
+            self._identity = None
             _log.warning("the box belongs to no hub any more")
             return
         withheld = await self._store.own_outbox(identity.box_id)
@@ -142,6 +142,7 @@ class Hub:
             software=self._software,
         )
         self._link.start()
+        self._identity = identity  # last: what fails before this is tried again
 
     async def _report_health(self) -> None:
         facts, state = self._facts(), await self.state()

@@ -30,6 +30,9 @@ RECONNECT_MAX_S = 120.0
 """Waits between attempts double from the first to the second, with jitter: a thousand boxes that lost
 their hub at one moment must not come back at one moment."""
 
+READY_WITHIN_S = 30.0
+"""For the broker to take connection and subscription."""
+
 NOTE_AFTER_S = 1.0
 """How long an acknowledgement waits for the next before it is noted: each note is a commit."""
 
@@ -112,6 +115,7 @@ class HubLink:
         self._crowded = ""
         self._attempts = 0
         self._connect_at = 0.0
+        self._ready_by = 0.0
         self._acks: dict[tuple[str, str], int] = {}
         self._note_at = 0.0
         self._tidy_at = 0.0
@@ -183,6 +187,8 @@ class HubLink:
             return
         if self._connection is None and now >= self._connect_at:
             self._connect(now)
+        if self._connection is not None and not self._ready and now >= self._ready_by:
+            self._disconnect(now, "the hub's broker does not answer")
         self._send()
         if self._acks and now >= self._note_at:
             self._note_acks()
@@ -191,8 +197,8 @@ class HubLink:
     def _events(self, now: float) -> Iterable[Callable[[float], None]]:
         """Wait for what happens next, at most until something is due."""
         times = [self._size_at, self._tidy_at]
-        if self._connection is None:
-            times.append(self._connect_at)
+        if not self._ready:
+            times.append(self._connect_at if self._connection is None else self._ready_by)
         if self._acks:
             times.append(self._note_at)
         wake = self._outbox.wake_at(now)
@@ -227,6 +233,7 @@ class HubLink:
             made = Connection(self._endpoint, events, self._software)
             connection.append(made)
             self._connection = made
+            self._ready_by = now + READY_WITHIN_S
             made.open()
         except (OSError, ValueError) as error:
             where = f"{self._endpoint.host}:{self._endpoint.port}"

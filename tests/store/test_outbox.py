@@ -98,6 +98,21 @@ async def test_each_life_of_the_program_numbers_under_its_own_epoch(tmp_path: Pa
         assert len({part.epoch for part in parts}) == 3
 
 
+async def test_what_was_reported_a_moment_before_another_hub_took_over_stays_the_former_ones(
+    store: Store,
+) -> None:
+    first, second = "019a0000-0000-7000-8000-000000000001", "019a0000-0000-7000-8000-000000000002"
+    store.append("c0", events("c0", 1))  # for nobody yet: the first hub's
+    await store.own_outbox(first)
+    store.append("c1", events("c1", 3))  # in one transaction with what follows
+    assert await store.own_outbox(second) == 4
+    store.append("c2", events("c2", 2))
+    await store.sync()
+    assert [part.last for part in store.outbox_parts(first)] == [4]
+    assert [part.last for part in store.outbox_parts(second)] == [2]
+    assert [data["call_id"] for _, _, data in rows(store)] == ["c0", *["c1"] * 3, *["c2"] * 2]
+
+
 async def test_a_fact_that_is_refused_leaves_no_row_and_no_gap(store: Store) -> None:
     store.append("c1", events("c1", 1))
     store.append("c1", events("c1", 1))  # the same number again
