@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all routes of one API process share; made by the application factory, held in `app.state`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastapi import Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cloud_hub.api.settings import ApiSettings
+from cloud_hub.auth.limits import Buckets
+from cloud_hub.auth.passwords import Passwords
+from cloud_hub.auth.secrets import MasterSecret
+from cloud_hub.auth.sessions import Lifetime
+from cloud_hub.auth.totp import SecondFactors
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How often somebody may ask."""
+
+    keys: Buckets
+    addresses: Buckets
+    sign_ins: Buckets
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one API process.
+
+    Attributes:
+        engine: of the role `trunkline_api`.
+        key_notes: when the use of a key was last written, by key.
+    """
+
+    settings: ApiSettings
+    engine: AsyncEngine
+    master: MasterSecret
+    passwords: Passwords
+    factors: SecondFactors
+    limits: Limits
+    key_notes: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls, settings: ApiSettings, engine: AsyncEngine, passwords: Passwords | None = None
+    ) -> Services:
+        """Return the parts that the settings ask for."""
+        if settings.secret is not None:
+            master = MasterSecret(settings.secret.get_secret_value().encode())
+        else:
+            master = MasterSecret.open(settings.data_folder / "api.secret")
+        limits = Limits(
+            Buckets(settings.key_rate),
+            Buckets(settings.address_rate),
+            Buckets(settings.sign_in_rate),
+        )
+        return cls(
+            settings, engine, master, passwords or Passwords(), SecondFactors(master), limits
+        )
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """How long sessions live."""
+        return Lifetime(self.settings.session_idle, self.settings.session_absolute)
+
+
+def services(request: Request) -> Services:
+    """Return the parts of this process."""
+    found: Services = request.app.state.services
+    return found
