@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "starte
 
 from recipe import domain, phrases
 from recipe.grammar import choose, expand, held_out, tidy
-from recipe.llm import corpus, lines, replies
+from recipe.llm import corpus, replies
 from recipe.llm.business import random_business
 from recipe.llm.chat import TEMPLATE, rendered
 from recipe.llm.conversation import random_dialogue
@@ -126,52 +126,8 @@ def test_the_chat_template_writes_what_training_wrote() -> None:
             messages.append(entry)
         tools: list[Any] = dialogue.tools
         prompt = formatter(messages=messages, tools=tools).prompt
-        trained = "".join(without_marks(t) if learn else t for t, learn in rendered(dialogue))
+        trained = "".join(text for text, _ in rendered(dialogue))
         assert prompt == trained + "<|im_start|>assistant\n"
-
-
-def without_marks(answer: str) -> str:
-    """The answer as a call's history holds it."""
-    for mark in lines.MARKS:
-        answer = answer.replace(mark, "")
-    return answer
-
-
-def test_sentences_are_numbered_and_abbreviations_do_not_end_them() -> None:
-    text = (
-        "We are Dr. Smith's practice. Open from nine a.m. to one.\n\n  Bring a coat! Why? Rain.\n"
-    )
-    assert lines.split(text) == [
-        "We are Dr. Smith's practice.", "Open from nine a.m. to one.", "Bring a coat!", "Why?", "Rain.",
-    ]  # fmt: skip
-    assert lines.marked("A b. C d.") == "<|1|>A b.<|/1|>\n<|2|>C d.<|/2|>"
-    assert lines.marked("x\n" * 40).endswith("<|32|>x<|/32|>\n" + "x\n" * 7 + "x")
-
-
-def test_an_answer_names_the_sentence_it_repeats_or_is_drawn_from() -> None:
-    prompt = "You are Ann. We are at one Elm Road. We take cards. We are open on Monday."
-    both = "We are at one Elm Road. We take cards. Is there anything else?"
-    assert (
-        lines.pointed(both, prompt)
-        == "<|2|>We are at one Elm Road. <|3|>We take cards. Is there anything else?"
-    )
-    drawn = lines.pointed("On Monday we are open.", prompt, "We are open on Monday.")
-    assert drawn == "<|4|>On Monday we are open."
-    assert lines.pointed("Goodbye.", prompt) == "Goodbye."
-
-
-def test_every_answer_of_fact_begins_with_a_mark_and_one_that_is_not_known_with_its_own() -> None:
-    seen = {"fact": 0, "day": 0, "unknown": 0}
-    for dialogue in DIALOGUES:
-        texts = {text for text, learn in rendered(dialogue) if learn}
-        for message in dialogue.messages:
-            if message.learn and message.kind in seen:
-                seen[message.kind] += 1
-                marked = [t for t in texts if without_marks(t) == message.text + "<|im_end|>"]
-                assert any(t.startswith("<|") for t in marked)
-                if message.kind == "unknown":
-                    assert any(t.startswith(lines.NOWHERE) for t in marked)
-    assert min(seen.values()) > 40
 
 
 def test_every_topic_of_the_corpus_has_sentences_that_fit_and_questions() -> None:
@@ -183,7 +139,7 @@ def test_every_topic_of_the_corpus_has_sentences_that_fit_and_questions() -> Non
             assert len(topic.questions) >= 10, (file, name)
             for fact in topic.facts:
                 said = tidy(expand(fact, rng, slots))
-                assert lines.split(said) == [said], (file, name)
+                assert said.endswith("."), (file, name)
                 assert not set("[](){}|0123456789") & set(said), (file, name)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from recipe.domain import WEEKDAYS, Clock
 from recipe.grammar import expand, tidy
-from recipe.llm import corpus, lines, topics, words
+from recipe.llm import corpus, topics, words
 from recipe.llm.corpus import Topic
 from recipe.llm.hours import Hours, random_hours
 
@@ -65,12 +65,6 @@ class Business:
         if offset is None:
             return day
         return WEEKDAYS[(WEEKDAYS.index(self.today) + offset) % 7]
-
-    def hours_line(self, day: str) -> str:
-        """The sentence of the prompt that tells about a day, as far as one names it."""
-        found = lines.split(self.hours.text)
-        named = (line for line in found if self.weekday(day) in line)
-        return next(named, found[0] if found else "")
 
     def is_open(self, day: str) -> bool:
         """Whether it may open on that day: where the prompt tells no hours, any day may be."""

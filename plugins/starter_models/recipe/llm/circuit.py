@@ -5,9 +5,7 @@ After Olsson et al., "In-context learning and induction heads" (2022). The strea
 divided: most hold the token, some a note of the token before, one a constant. A head of layer 0 attends
 to the previous token (its query and key are constant, and their rotary phases peak at a distance of one) and
 writes that note. Two heads of layer 1 look for the place whose note is the present token, and add what
-stands there: the token that followed last time. A head of the last layer adds what stands wherever it
-looks, and the mark that ends a sentence resembles the one that begins it: so looking at the end of the
-sentence that answers is naming it. Everything is trained on from there.
+stands there: the token that followed last time. Everything is trained on from there.
 """
 
 from __future__ import annotations
@@ -15,8 +13,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recipe.llm import lines
-from recipe.llm.chat import SPECIALS
 from recipe.llm.model import Block, Llama
 
 NOTES = 46  # places of the note, and head dimensions in which it is compared
@@ -27,7 +23,6 @@ _SHARP = 12.0  # score of the previous token's query for each fast pair, after s
 _FAST = 6  # pairs that turn fast enough to tell neighbours
 _MATCH = 1.8  # query and key of the comparison, in spreads
 _COPY = 4.0  # what is added, in spreads
-_ALIKE = 0.8  # of the mark that ends a sentence, to the one that begins it
 
 
 @torch.no_grad()
@@ -43,7 +38,6 @@ def install(model: Llama) -> None:
     probe = torch.linalg.qr(torch.randn(places, NOTES))[0].T
     _note_previous(model, places, probe)
     _copy_following(model, places, probe)
-    _name_sentence(model, places)
 
 
 def _rows(model: Llama, part: int, head: int) -> slice:
@@ -87,20 +81,3 @@ def _copy_following(model: Llama, places: int, probe: Tensor) -> None:
         v[:, :places] = part
         out = _set(model, 1, head, (q, k, v))
         out[:places] = part.T * _COPY * _SPREAD
-
-
-def _name_sentence(model: Llama, places: int) -> None:
-    shape, embed = model.shape, model.embed.weight
-    for number in range(1, lines.COUNT + 1):
-        first, last = (SPECIALS.index(mark(number)) for mark in (lines.opening, lines.closing))
-        own = embed[last, :places].clone()
-        embed[last, :places] = _ALIKE * embed[first, :places] + (1 - _ALIKE**2) ** 0.5 * own
-    head, block = shape.heads - 1, model.blocks[-1]
-    assert isinstance(block, Block)
-    part = torch.linalg.qr(torch.randn(places, shape.size))[0].T
-    value = torch.zeros(shape.size, shape.width)
-    value[:, :places] = part
-    block.qkv.weight[_rows(model, 2, head)] = value
-    block.out.weight[:places, head * shape.size : (head + 1) * shape.size] = (
-        part.T * _COPY * _SPREAD
-    )

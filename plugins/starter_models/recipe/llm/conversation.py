@@ -10,7 +10,7 @@ from typing import Any
 
 from recipe import domain, phrases
 from recipe.grammar import expand, tidy
-from recipe.llm import corpus, lines, noise, replies, topics, words
+from recipe.llm import corpus, noise, replies, topics, words
 from recipe.llm.business import article, clashes, plural, random_business, slots
 from recipe.llm.dialogue import Dialogue, Writer
 
@@ -50,13 +50,11 @@ class Question:
 
     Attributes:
         kind: what sort of answer it is; "unknown" where the prompt has none.
-        source: the sentence of the prompt that the answer is drawn from, if it does not repeat one.
     """
 
     text: str
     answer: str
     kind: str
-    source: str = ""
 
 
 class Conversation(Writer):
@@ -89,7 +87,7 @@ class Conversation(Writer):
         answer = self.business.day_answer(day)
         if not answer:
             return Question(text, replies.UNKNOWN, "unknown")
-        return Question(text, answer, "day", self.business.hours_line(day))
+        return Question(text, answer, "day")
 
     def _price_question(self) -> Question:
         rng, business = self.rng, self.business
@@ -132,8 +130,7 @@ class Conversation(Writer):
         answer = business.prices.get(service)
         if not answer:
             return Question(text, replies.UNKNOWN, "unknown")
-        held = lines.split(business.facts["prices"])
-        return Question(text, answer, "fact", held[0] if answer not in held else "")
+        return Question(text, answer, "fact")
 
     def _wide_question(self) -> Question:
         """Of the corpus: mostly one that the prompt answers."""
@@ -206,11 +203,11 @@ class Conversation(Writer):
             more = self.question()
             if more.kind != "unknown" and more.answer != asked.answer:
                 self.hear(asked.text + self.rng.choice((" ", " And ")) + more.text)
-                self.answer(f"{asked.answer} {more.answer}", "two", source=asked.source)
+                self.answer(f"{asked.answer} {more.answer}", "two")
                 return
         self.hear(self.with_aside(asked.text))
         tail = replies.ELSE if asked.kind == "unknown" else ""
-        self.answer(asked.answer, asked.kind, tail, asked.source)
+        self.answer(asked.answer, asked.kind, tail)
 
     def ask_and_book(self) -> None:
         """A question and the wish to book in one breath."""
@@ -219,7 +216,7 @@ class Conversation(Writer):
         self.booking, self.refused, self.clock = True, "", None
         self.day = day
         self.hear(f"{asked.text} {self.wish(day, None)}")
-        self.proceed(asked.answer, asked.source)
+        self.proceed(asked.answer)
 
     def elsewhere(self) -> None:
         """Something that no reception desk does."""

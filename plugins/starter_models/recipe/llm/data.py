@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from recipe.llm import tokenizer as bpe
-from recipe.llm.chat import ARGUMENTS, SPECIALS, rendered
+from recipe.llm.chat import ARGUMENTS, rendered
 from recipe.llm.dialogue import Dialogue
 
 LONGEST = 1024
@@ -33,7 +33,7 @@ class Batch:
     weight: Tensor
 
 
-def encoded(dialogue: Dialogue, tokenizer: Tokenizer, rng: random.Random) -> Row:
+def encoded(dialogue: Dialogue, tokenizer: Tokenizer) -> Row:
     """The dialogue's tokens, and how much each counts.
 
     The first token of an answer decides what it will be, and the values in a call must all be right: they
@@ -41,7 +41,7 @@ def encoded(dialogue: Dialogue, tokenizer: Tokenizer, rng: random.Random) -> Row
     """
     ids: list[int] = []
     weights: list[float] = []
-    for text, wanted in rendered(dialogue, rng):
+    for text, wanted in rendered(dialogue):
         piece = tokenizer.encode(text, add_special_tokens=False)
         counts = [1.0 if wanted else _ASIDE] * len(piece.ids)
         if wanted:
@@ -72,7 +72,7 @@ def batches(
     """Endless batches of the dialogues that `make` makes, of about so many tokens."""
     rng = random.Random(seed)
     while True:
-        pool = [encoded(make(rng), tokenizer, rng) for _ in range(_POOL)]
+        pool = [encoded(make(rng), tokenizer) for _ in range(_POOL)]
         pool.sort(key=lambda row: len(row[0]))
         full: list[Batch] = []
         rows: list[Row] = []
@@ -106,7 +106,7 @@ def patterns(vocabulary: int, seed: int, tokens: int) -> Iterator[Batch]:
 
 
 def _circle(rng: random.Random, vocabulary: int, length: int, size: int) -> Row:
-    circle = [rng.randrange(len(SPECIALS), vocabulary) for _ in range(size)]
+    circle = [rng.randrange(3, vocabulary) for _ in range(size)]
     ids = (circle * (length // size + 1))[:length]
     return ids, [float(i > size) for i in range(length)]
 
@@ -120,9 +120,7 @@ def _stretches(rng: random.Random, vocabulary: int, length: int, longest: int) -
             stretch = rng.choice(stretches)
             weights += [0.0] + [1.0] * (len(stretch) - 1)
         else:
-            stretch = [
-                rng.randrange(len(SPECIALS), vocabulary) for _ in range(rng.randint(3, longest))
-            ]
+            stretch = [rng.randrange(3, vocabulary) for _ in range(rng.randint(3, longest))]
             stretches.append(stretch)
             weights += [0.0] * len(stretch)
         ids += stretch

@@ -30,7 +30,6 @@ class Message:
     Attributes:
         learn: it is an answer that the model is to give.
         kind: what sort of answer it is, for the scores.
-        source: the sentence of the prompt that it is drawn from, if it does not repeat one.
     """
 
     role: str
@@ -38,7 +37,6 @@ class Message:
     call: tuple[str, dict[str, str]] | None = None
     learn: bool = False
     kind: str = ""
-    source: str = ""
 
 
 @dataclass
@@ -90,9 +88,9 @@ class Writer:
 
     def _say(
         self, text: str, call: tuple[str, dict[str, str]] | None = None, *, learn: bool = True,
-        kind: str = "", source: str = "",
+        kind: str = "",
     ) -> None:  # fmt: skip
-        self.dialogue.messages.append(Message("assistant", text, call, learn, kind, source))
+        self.dialogue.messages.append(Message("assistant", text, call, learn, kind))
         if text:
             self.last = text
 
@@ -108,7 +106,7 @@ class Writer:
             return replies.ask_time(self.day)
         return replies.ASK_NAME if self.name is None else ""
 
-    def answer(self, text: str, kind: str, tail: str = "", source: str = "") -> None:
+    def answer(self, text: str, kind: str, tail: str = "") -> None:
         """Say it, with the open question or else the tail behind it."""
         rng = self.rng
         full = " ".join(part for part in (text, self.pending() or tail) if part)
@@ -119,7 +117,7 @@ class Writer:
             self._say(" ".join(full.split()[: rng.randint(2, count - 2)]), learn=False)
             self.cut = full
         elif rng.random() < _LEARNED or self.test:
-            self._say(full, kind=kind, source=source)
+            self._say(full, kind=kind)
         else:
             self._say(replies.reworded(full, rng, self.business.name), learn=False)
 
@@ -154,18 +152,18 @@ class Writer:
 
     # -- booking ---------------------------------------------------------------------------
 
-    def proceed(self, lead: str = "", source: str = "") -> None:
+    def proceed(self, lead: str = "") -> None:
         """After a slot changed: refuse a closed day, ask for what is missing, or book."""
         self.refused = ""
         missing = self.clock is None or self.name is None
         if self.day and missing and not self.business.is_open(self.day):
-            answer, about = self.business.day_answer(self.day), self.business.hours_line(self.day)
+            answer = self.business.day_answer(self.day)
             self.day = None
             self.refused = ""
-            self.answer_refusal(lead, replies.closed_day(answer), source or about)
+            self.answer_refusal(lead, replies.closed_day(answer))
             return
         if self.day is None or missing:
-            self.answer(lead, "ask", source=source)
+            self.answer(lead, "ask")
             return
         if "book_appointment" not in self.names:
             self.booking = False
@@ -173,11 +171,11 @@ class Writer:
             return
         self.book()
 
-    def answer_refusal(self, lead: str, text: str, source: str) -> None:
+    def answer_refusal(self, lead: str, text: str) -> None:
         """Refuse with a question that stays open."""
         self.refused = ""
         booking, self.booking = self.booking, False
-        self.answer(f"{lead} {text}".strip(), "closed_day", source=source)
+        self.answer(f"{lead} {text}".strip(), "closed_day")
         self.booking = booking
 
     def book(self) -> None:

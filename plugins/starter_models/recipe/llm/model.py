@@ -18,7 +18,7 @@ last layer otherwise grows without bound, and drowns what the attention would ha
 class Shape:
     """Sizes of the model: `size` is of a head, `context` in tokens."""
 
-    vocabulary: int = 4096
+    vocabulary: int = 2048
     width: int = 256
     layers: int = 4
     heads: int = 4

@@ -9,18 +9,16 @@ pre-tokenizer is used, which llama.cpp has too.
 from __future__ import annotations
 
 import random
-import re
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 
 from recipe.llm.chat import SPECIALS, rendered
-from recipe.llm.conversation import quiz, random_dialogue
+from recipe.llm.conversation import random_dialogue
 
-VOCABULARY = 4096
-_DIALOGUES = 4000
-_SPECIAL = re.compile("|".join(map(re.escape, SPECIALS)))
+VOCABULARY = 2048
+_DIALOGUES = 5000
 END, START, STOP = range(3)  # ids of SPECIALS
 
 
@@ -38,9 +36,12 @@ def train(seed: int) -> Tokenizer:
         show_progress=False,
     )
     rng = random.Random(seed)
-    makes = (random_dialogue, quiz)
-    texts = ("".join(text for text, _ in rendered(makes[i % 2](rng))) for i in range(_DIALOGUES))
-    plain = (part for text in texts for part in _SPECIAL.split(text))
+    texts = ("".join(text for text, _ in rendered(random_dialogue(rng))) for _ in range(_DIALOGUES))
+    plain = (
+        part
+        for text in texts
+        for part in text.replace("<|im_end|>", "<|im_start|>").split("<|im_start|>")
+    )
     tokenizer.train_from_iterator(plain, trainer)
     tokenizer.pre_tokenizer = bytes_of
     tokenizer.decoder = ByteLevelDecoder()

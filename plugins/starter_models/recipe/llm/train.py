@@ -26,7 +26,7 @@ from recipe.llm.model import Llama, Shape
 SEED = 11
 _EVERY = 100  # steps between checkpoints
 _PULL = 1e-3  # weight of the norms' excess
-_EXAMPLE, _QUIZ, _SHORT = 0.1, 0.35, 0.2
+_EXAMPLE, _QUIZ, _SHORT = 0.12, 0.25, 0.3
 """Shares of dialogues with the example agent, of those that only ask, and of short ones."""
 
 
@@ -42,7 +42,7 @@ class Schedule:
     decay: int = 4000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 600
-    peak: float = 1.2e-3
+    peak: float = 8e-4
     settled: int = 600
 
     def rate(self, step: int) -> float:
