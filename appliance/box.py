@@ -28,10 +28,10 @@ from appliance.engines.packs import resolver
 from appliance.engines.pool import EnginePool
 from appliance.plugin import BuildContext, Tool, Transport, TransportStatus
 from appliance.plugin.manager import PluginManager
-from appliance.store import STORE_FILE, Store
-from appliance.sync.health import BoxFacts
+from appliance.store import STORE_FILE, Policy, Store
 from appliance.sync.desired import DesiredState
 from appliance.sync.fit import problems, with_bundle
+from appliance.sync.health import BoxFacts
 from appliance.sync.hub import FOLDER, Hub
 from appliance.sync.hub_http import fetch
 from appliance.sync.identity import HubFiles
@@ -117,7 +117,10 @@ class Box:
         self._progress("store")
         path = config.box.data_dir / STORE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.store = await asyncio.to_thread(Store.open, path, outbox=config.hub.enabled)
+        policy = Policy(config.hub.metadata, config.hub.transcript)
+        self.store = await asyncio.to_thread(
+            Store.open, path, outbox=config.hub.enabled, policy=policy
+        )
         crashed = await self.store.recover()
         if crashed:
             _log.warning("calls left open by a crash were closed", calls=len(crashed))
@@ -177,6 +180,7 @@ class Box:
             handlers={topics.DESIRED: self.desired.received},
             upkeep=upkeep(config.hub.keep_days, config.hub.outbox_max_mib),
             software=software,
+            facts=self._health,
         )
 
     def _unfit(self, bundle: Bundle, agents: Mapping[str, Agent]) -> list[str]:
@@ -217,7 +221,9 @@ class Box:
         if self.store.lost:
             faults.append(f"{self.store.lost} facts were lost while the disk failed")
         engines = {worker.name: worker.state.value for worker in self.engines.workers()}
-        return BoxFacts(self.switchboard.active, tuple(faults), trunks, engines)
+        return BoxFacts(
+            self.switchboard.active, tuple(faults), self.store.kept_back, trunks, engines
+        )
 
     def capacity(self) -> int:
         """Return how many calls the phone lines can hold together."""

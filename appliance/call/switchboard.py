@@ -131,6 +131,10 @@ class Switchboard:
         """Calls that exist now."""
         return len(self._calls)
 
+    def limit(self, max_calls: int, max_call_s: int) -> None:
+        """Admit so many calls at a time, so long each, from the next one on."""
+        self._max_calls, self._max_call_s = max_calls, max_call_s
+
     def drain(self) -> None:
         """Refuse new calls from now on; those that run go on."""
         self._draining = True
@@ -240,6 +244,7 @@ class Switchboard:
         started_at = datetime.now(UTC)
         facts = {
             "agent": agent.name,
+            "agent_version": agent.revision(),
             "direction": info.direction.value,
             "caller": info.remote,
             "called": info.called,
@@ -247,7 +252,6 @@ class Switchboard:
         self._store.begin_call(
             call_id,
             started_at=started_at,
-            agent_version=agent.revision(),
             transport=info.transport,
             trunk=info.trunk,
             protocol_id=info.protocol_id,

@@ -8,7 +8,6 @@ finds the second file after a crash finishes the renaming.
 
 from __future__ import annotations
 
-import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from appliance.sync.files import sync_folder, write_whole
 from appliance.wire import Identity
 
 NO_CHECK_TIME = 0x200000
@@ -54,11 +54,11 @@ class HubFiles:
 
     def store(self, identity: Identity) -> None:
         """Keep the hub's answer to a claim."""
-        _write(self._identity, identity.model_dump_json().encode())
+        write_whole(self._identity, identity.model_dump_json().encode())
 
     def store_next(self, identity: Identity) -> None:
         """Keep the hub's answer to a renewal and go over to the next key."""
-        _write(self._next_identity, identity.model_dump_json().encode())
+        write_whole(self._next_identity, identity.model_dump_json().encode())
         self._finish()
 
     def remove(self) -> None:
@@ -92,7 +92,7 @@ class HubFiles:
         if identity is None:
             raise FileNotFoundError(f"{self._identity} does not exist: claim the box first")
         context = pinned_context(identity.ca)
-        _write(self.certificate, identity.certificate.encode())
+        write_whole(self.certificate, identity.certificate.encode())
         context.load_cert_chain(self.certificate, self.key)
         return context
 
@@ -102,7 +102,7 @@ class HubFiles:
         if self._next_key.exists():
             self._next_key.replace(self.key)
         self._next_identity.replace(self._identity)
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
 
 
 def pinned_context(ca: str) -> ssl.SSLContext:
@@ -125,7 +125,7 @@ def _signing_request(path: Path) -> str:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        _write(path, pem)
+        write_whole(path, pem)
     loaded = serialization.load_pem_private_key(path.read_bytes(), None)
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise ValueError(f"{path} is not an EC key")  # noqa: TRY004 - the file is wrong, not a type
@@ -135,24 +135,3 @@ def _signing_request(path: Path) -> str:
         .sign(loaded, hashes.SHA256())
     )
     return request.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can ever read, whole or not at all, also through a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
