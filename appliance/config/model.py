@@ -119,6 +119,19 @@ class HubSection(Settings):
         description="Write down for a hub what happens from now on, and send it once the box is claimed. "
         "Without it nothing leaves the box.",
     )
+    metadata: Literal["send", "redact", "stay"] = Field(
+        "send",
+        description="Who called whom: as it is, with all but the last two digits hidden, or not at all.",
+    )
+    transcript: Literal["send", "redact", "stay"] = Field(
+        "send",
+        description="What was said: as it is, with digits and e-mail addresses hidden, or not at all. "
+        "How long, how fast and at what usage is always told.",
+    )
+    audio: Literal["send", "stay"] = Field("send", description="Recordings.")
+    logs: Literal["send", "stay"] = Field(
+        "send", description="Log files, when the hub's operators ask for them."
+    )
     keep_days: int = Field(
         7,
         ge=1,

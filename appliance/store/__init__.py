@@ -20,6 +20,7 @@ from appliance.store.errors import (
     StoreVersionError,
 )
 from appliance.store.outbox import OutboxPart, Upkeep
+from appliance.store.policy import Policy
 from appliance.store.reader import Reader
 from appliance.store.records import Appointment, CallRecord, Event, Line, Usage
 from appliance.store.store import STORE_FILE, Store
@@ -32,6 +33,7 @@ __all__ = [
     "Event",
     "Line",
     "OutboxPart",
+    "Policy",
     "Reader",
     "SlotTakenError",
     "Store",

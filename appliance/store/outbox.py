@@ -21,6 +21,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from appliance.store.policy import Gate, Policy
 from appliance.store.records import to_text
 from appliance.wire.ids import new_id
 from appliance.wire.link import DROPPED, MAX_ROW_BYTES
@@ -75,10 +76,12 @@ class Outbox:
 
     Args:
         enabled: without it nothing is written: the box belongs to no hub.
+        policy: what may leave the site.
     """
 
-    def __init__(self, *, enabled: bool) -> None:
+    def __init__(self, *, enabled: bool, policy: Policy | None = None) -> None:
         self.enabled = enabled
+        self.gate = Gate(policy or Policy())
         self.epoch = ""
         self._box = ""
         self._rows: list[tuple[str, str, str, str]] = []  # stream, kind, at, data
@@ -118,14 +121,22 @@ class Outbox:
         return int(withheld)
 
     def add(self, stream: str, kind: str, data: Mapping[str, Any], at: str) -> None:
-        """Put a fact into the running transaction."""
+        """Put into the running transaction what may leave of a fact."""
         if self.enabled:
-            self.add_text(stream, kind, json_text(data), at)
+            allowed = self.gate.apply(kind, data)
+            if allowed is not None:
+                self._put(stream, kind, json_text(allowed), at)
 
     def add_text(self, stream: str, kind: str, data: str, at: str) -> None:
-        """The same with the data as JSON text."""
+        """The same with the data as JSON text, which is only parsed where the policy asks for it."""
         if not self.enabled:
             return
+        if self.gate.looks_into(kind):
+            self.add(stream, kind, json.loads(data), at)
+        else:
+            self._put(stream, kind, data, at)
+
+    def _put(self, stream: str, kind: str, data: str, at: str) -> None:
         if len(data) > MAX_ROW_BYTES:
             kind, data = DROPPED, _dropped(kind, "too large for one message", len(data))
         self._rows.append((stream, kind, at, data))

@@ -21,6 +21,7 @@ from appliance.store.outbox import (
     json_text,
     tidy,
 )
+from appliance.store.policy import Policy
 from appliance.store.reader import Reader
 from appliance.store.records import Appointment, EventLike, to_text
 from appliance.store.writer import Writer
@@ -42,7 +43,7 @@ class Store(Reader):
     """
 
     @classmethod
-    def open(cls, path: Path, *, outbox: bool = False) -> Store:
+    def open(cls, path: Path, *, outbox: bool = False, policy: Policy | None = None) -> Store:
         """Open or make the store; blocks for as long as the check of the file takes.
 
         A damaged file is renamed, with a loud log entry, and a new one begun.
@@ -50,13 +51,14 @@ class Store(Reader):
         Args:
             path: the file.
             outbox: whether facts are written for a hub, from now on.
+            policy: what of them may leave the site; by default everything.
 
         Raises:
             StoreError: see `appliance.store.errors`.
         """
         lock = FileLock(path)
         try:
-            box = Outbox(enabled=outbox)
+            box = Outbox(enabled=outbox, policy=policy)
             return cls(path, Writer(path, box), lock, box)
         except BaseException:
             lock.release()
@@ -279,6 +281,11 @@ class Store(Reader):
         return await asyncio.wrap_future(
             self._writer.request("outbox", lambda db: self._outbox.own(db, box_id))
         )
+
+    @property
+    def kept_back(self) -> Mapping[str, int]:
+        """Facts whose content did not leave as it is, by class and choice, since the start."""
+        return dict(self._outbox.gate.kept)
 
     def acknowledged(self, stream: str, epoch: str, seq: int) -> None:
         """Note that the hub has all of (stream, epoch) up to `seq`, and no more."""

@@ -19,12 +19,14 @@ class BoxFacts:
     Attributes:
         calls: going on now.
         faults: what is wrong, each for a person.
+        kept_back: see `wire.Health`.
         trunks: state of each, by name.
         engines: state of each worker, by name.
     """
 
     calls: int = 0
     faults: tuple[str, ...] = ()
+    kept_back: Mapping[str, int] = field(default_factory=dict)
     trunks: Mapping[str, str] = field(default_factory=dict)
     engines: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,6 +58,7 @@ class HealthMeter:
             calls=facts.calls,
             waiting_rows=link.waiting_rows if link else 0,
             waiting_bytes=link.waiting_bytes if link else 0,
+            kept_back=dict(facts.kept_back),
             faults=tuple(faults),
             trunks=dict(facts.trunks),
             engines=dict(facts.engines),

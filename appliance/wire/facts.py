@@ -143,6 +143,11 @@ class Health(Part):
     calls: int = 0
     waiting_rows: int = Field(0, description="Facts that the hub has not acknowledged.")
     waiting_bytes: int = 0
+    kept_back: dict[str, int] = Field(
+        default_factory=dict,
+        description="Facts that the site's policy changed or kept back since the start of the program, as "
+        "`CLASS.CHOICE`: `transcript.redact`.",
+    )
     faults: tuple[str, ...] = ()
     trunks: dict[str, str] = Field(default_factory=dict)
     engines: dict[str, str] = Field(default_factory=dict)
