@@ -4,7 +4,7 @@
 metadata    who called whom: `caller`, `called`, `protocol_id`
             redact: all but the last two digits become `*`; stay: left empty
 transcript  what was said: turns, words in events, names in bookings
-            redact: digits become `#`, e-mail addresses `[e-mail]`; stay: turns are not written, words left empty
+            redact: digits become `#`, e-mail addresses `[e-mail]`; stay: no turns, words left empty
 
 Times, lengths, causes, latencies and usage always go: they name nobody. The box's own tables keep everything.
 """
