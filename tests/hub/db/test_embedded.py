@@ -16,10 +16,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from cloud_hub.db import embedded, migrate, roles
+from cloud_hub.db import embedded, lint, migrate, roles
 from cloud_hub.db.addresses import AddressMissingError, open_database
 from cloud_hub.db.dsn import libpq_url
 from cloud_hub.settings import DatabaseSettings
+from tests.hub.db.sample import fill
 from tests.hub.servers import Database
 
 
@@ -210,3 +211,63 @@ def test_roles_can_be_made_again_and_a_missing_password_makes_none(
         )
     with psycopg.connect(cluster.dsn("trunkline_api", "postgres")):
         pass
+
+
+def test_a_database_whose_making_was_interrupted_is_made_anew(cluster: embedded.Cluster) -> None:
+    administrator = cluster.dsn(embedded.ADMINISTRATOR, "postgres")
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE hub_two_new")  # as far as it came
+
+    roles.create_database(administrator, "hub_two")
+
+    assert roles.database_exists(administrator, "hub_two")
+    assert not roles.database_exists(administrator, "hub_two_new")
+    with pytest.raises(psycopg.errors.DuplicateDatabase):
+        roles.create_database(administrator, "hub_two")
+
+
+def test_a_role_that_could_see_past_the_policies_is_refused(cluster: embedded.Cluster) -> None:
+    administrator = cluster.dsn(embedded.ADMINISTRATOR, "postgres")
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        connection.execute("ALTER ROLE trunkline_jobs BYPASSRLS")
+        try:
+            with pytest.raises(roles.PowerfulRoleError, match="trunkline_jobs"):
+                roles.create_roles(administrator, cluster.passwords)
+        finally:
+            connection.execute("ALTER ROLE trunkline_jobs NOBYPASSRLS")
+
+
+@pytest.mark.slow
+def test_an_administrator_without_superuser_sets_up_the_oldest_postgresql_there_is_support_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a managed database: a role that may make roles and databases, and no more."""
+    monkeypatch.setattr(embedded, "VERSION", 16)
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(prefix="hub-16-", dir=memory if memory.is_dir() else None))
+    cluster = embedded.start(path, settings={"fsync": "off"})
+    try:
+        with psycopg.connect(cluster.dsn("postgres", "postgres"), autocommit=True) as connection:
+            assert connection.info.server_version // 10000 == 16
+            for role in (roles.OWNER, *roles.SERVICES, roles.LOOKUP):
+                connection.execute(f"DROP ROLE {role}".encode())
+            connection.execute("CREATE ROLE keeper LOGIN CREATEROLE CREATEDB PASSWORD 'k'")
+        keeper = f"postgresql://keeper:k@/postgres?host={cluster.place}"
+
+        roles.create_roles(keeper, cluster.passwords)
+        roles.create_database(keeper, "hub")
+        migrate.upgrade(cluster.dsn(roles.OWNER, "hub"))
+
+        assert lint.check(cluster.dsn(roles.OWNER, "hub")) == []
+        sample = fill(cluster.dsn("postgres", "hub"), "ours")
+        with psycopg.connect(cluster.dsn("trunkline_api", "hub")) as connection:
+            assert connection.execute("SELECT 1 FROM calls").fetchall() == []
+            connection.execute(
+                "SELECT set_config('app.organization_id', %s, true)", (str(sample.organization_id),)
+            )
+            assert len(connection.execute("SELECT 1 FROM calls").fetchall()) == 1
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            psycopg.connect(keeper.replace("/postgres?", "/hub?"))
+    finally:
+        cluster.stop(immediately=True)
+        shutil.rmtree(path)

@@ -324,3 +324,51 @@ def test_services_cannot_step_out_of_their_role(
         pytest.raises(errors.InsufficientPrivilege),
     ):
         connection.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", [*SERVICES, OWNER])
+def test_a_dump_by_a_role_of_the_hub_fails_rather_than_leave_rows_out(
+    hub_database: Database, ours: Sample, role: str
+) -> None:
+    with transaction(hub_database, role, ours.organization_id) as connection:
+        connection.execute("SET LOCAL row_security = off")  # as pg_dump does
+        with pytest.raises(errors.InsufficientPrivilege, match="row-level security"):
+            connection.execute("SELECT * FROM calls")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE credentials SET password_hash = 'mine' WHERE user_id = %(their)s",
+        "UPDATE users SET email = 'mine@example.com' WHERE id = %(their)s",
+        "DELETE FROM totp_factors WHERE user_id = %(their)s",
+        "UPDATE sessions SET revoked_at = NULL WHERE user_id = %(their)s",
+    ],
+)
+def test_a_person_changes_nothing_of_another(
+    hub_database: Database, ours: Sample, theirs: Sample, statement: str
+) -> None:
+    with transaction(hub_database, "trunkline_api", user_id=ours.user_id) as connection:
+        changed = connection.execute(statement.encode(), {"their": theirs.user_id})
+        assert changed.rowcount == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        """INSERT INTO sessions (id, user_id, token_hash, idle_until, absolute_until)
+            VALUES (%(id)s, %(their)s, 'mine', now(), now())""",
+        """INSERT INTO user_tokens (id, user_id, purpose, token_hash, expires_at)
+            VALUES (%(id)s, %(their)s, 'reset_password', 'mine', now())""",
+        "UPDATE sessions SET user_id = %(their)s",
+        "INSERT INTO setup_links (token_hash, expires_at) VALUES ('mine', now())",
+    ],
+)
+def test_a_person_makes_nothing_in_the_name_of_another(
+    hub_database: Database, ours: Sample, theirs: Sample, statement: str
+) -> None:
+    with (
+        transaction(hub_database, "trunkline_api", user_id=ours.user_id) as connection,
+        pytest.raises(errors.InsufficientPrivilege),
+    ):
+        connection.execute(statement.encode(), {"id": uuid7(), "their": theirs.user_id})
