@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from appliance.plugin import (
     VoiceActivityDetector,
 )
 from appliance.store import Store
+from appliance.wire import new_id
 
 _log = structlog.get_logger(__name__)
 
@@ -238,7 +238,7 @@ class Switchboard:
     # -- one call ----------------------------------------------------------------------------
 
     def _take(self, leg: Leg, agent: Agent) -> None:
-        call_id = uuid.uuid4().hex[:16]
+        call_id = new_id()  # sorts by time, and is the call's name at the hub too
         info = leg.info
         recording, path = self._record(call_id)
         started_at = datetime.now(UTC)
