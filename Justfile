@@ -19,6 +19,10 @@ demo *ARGS:
 serve *ARGS:
     @trunkline serve {{ARGS}}
 
+# Run a hub with its own PostgreSQL and NATS; it prints the first owner's link
+hub *ARGS:
+    @python -m cloud_hub {{ARGS}}
+
 # Put the CUDA builds of the engines into .venv: ./run setup --gpu
 setup *ARGS:
     @python tools/setup.py {{ARGS}}

@@ -17,6 +17,7 @@ from cloud_hub.api import (
     health,
     problems,
     session,
+    setup_page,
 )
 from cloud_hub.api.browser import CSRF_HEADER
 from cloud_hub.api.door import ORGANIZATION_HEADER, authorize
@@ -63,6 +64,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
+    app.include_router(setup_page.router, dependencies=[Depends(authorize)])
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, dependencies=[Depends(authorize)])
     for route in api_routes():
@@ -93,7 +95,7 @@ def create_app(
 
 def api_routes() -> Iterator[APIRoute]:
     """Return all routes of the API."""
-    for router in ROUTERS:
+    for router in (setup_page.router, *ROUTERS):
         for route in router.routes:
             assert isinstance(route, APIRoute)
             yield route

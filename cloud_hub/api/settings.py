@@ -19,7 +19,8 @@ class ApiSettings(BaseSettings):
         data_folder: the master secret is kept here unless it is given.
         secret: at least 32 characters, the same for all API processes: it seals second factors and cursors.
         api_host: address to listen on. api_port: 0 takes a free one.
-        public_url: how browsers reach the hub; with https the session cookie is for https alone.
+        public_url: how browsers reach the hub; "" is the port at localhost. With https the session cookie
+            is for https alone.
         cors_origins: other origins whose scripts may call the API.
         trusted_proxies: addresses whose `X-Forwarded-For` is believed.
         open_sign_up: anybody may open an account with an organization of their own.
@@ -34,7 +35,7 @@ class ApiSettings(BaseSettings):
     secret: SecretStr | None = Field(None, min_length=32)
     api_host: str = "127.0.0.1"
     api_port: int = 8080
-    public_url: str = "http://localhost:8080"
+    public_url: str = ""
     cors_origins: Words = []
     trusted_proxies: Words = []
     open_sign_up: bool = False
@@ -48,3 +49,7 @@ class ApiSettings(BaseSettings):
     def secure(self) -> bool:
         """Say whether browsers reach the hub by TLS."""
         return self.public_url.startswith("https://")
+
+    def url_at(self, bound: str) -> str:
+        """Return how browsers reach the hub that listens at `bound`."""
+        return self.public_url.rstrip("/") or bound

@@ -55,6 +55,7 @@ _PERSON: Final = Rule(Access.PERSON)
 RULES: Final[dict[str, Rule]] = {
     # The door
     "get_health": _PUBLIC,
+    "show_set_up_page": _PUBLIC,
     "set_up": _PUBLIC,
     "sign_up": _PUBLIC,
     "sign_in": _PUBLIC,
