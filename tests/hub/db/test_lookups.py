@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cloud_hub.db.ids import uuid7
 from cloud_hub.db.models import Claim
 from cloud_hub.db.session import nobody, person, tenant
-from tests.hub.db.sample import Sample, digest
+from tests.hub.db.sample import Sample, digest, fill
 from tests.hub.servers import Database
 
 SOON = datetime.now(UTC) + timedelta(minutes=15)
@@ -69,8 +69,6 @@ async def test_failed_sign_ins_are_counted_until_one_succeeds(
 async def test_a_session_is_found_by_its_token_while_it_is_good(
     api_engine: AsyncEngine, hub_database: Database, change: str
 ) -> None:
-    from tests.hub.db.sample import fill  # noqa: PLC0415
-
     name = digest(change).hex()[:8]
     sample = fill(hub_database.dsn("postgres"), name)
     token = digest(name, "session")
@@ -221,6 +219,30 @@ def test_a_lookup_answers_only_who_needs_it(hub_database: Database, role: str, c
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(f"SELECT * FROM app.{call}".encode())
+
+
+async def test_what_ended_a_month_ago_is_removed_and_nothing_else(
+    jobs_engine: AsyncEngine, hub_database: Database
+) -> None:
+    sample = fill(hub_database.dsn("postgres"), "purged")
+    assert await ask(jobs_engine, "purge_ended()") == [
+        ("sessions", 0),
+        ("user_tokens", 0),
+        ("setup_links", 0),
+    ]
+
+    for table, column in (("sessions", "revoked_at"), ("user_tokens", "expires_at")):
+        administer(
+            hub_database,
+            f"UPDATE {table} SET {column} = now() - interval '31 days' WHERE user_id = %s",
+            sample.user_id,
+        )
+
+    assert await ask(jobs_engine, "purge_ended()") == [
+        ("sessions", 1),
+        ("user_tokens", 1),
+        ("setup_links", 0),
+    ]
 
 
 async def test_nobody_has_organizations(api_engine: AsyncEngine) -> None:
