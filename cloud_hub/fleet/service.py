@@ -20,11 +20,13 @@ from typing import Any
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cloud_hub.fleet.box_routes import bundle_routes
 from cloud_hub.fleet.broker import EmbeddedBroker
 from cloud_hub.fleet.ca import CertificateAuthority, write_private
 from cloud_hub.fleet.callout import Callout, Disconnector
 from cloud_hub.fleet.claim import Claims
 from cloud_hub.fleet.device_api import device_app
+from cloud_hub.fleet.driver import FleetDriver
 from cloud_hub.fleet.register import DatabaseRegister
 from cloud_hub.fleet.settings import FleetSettings, process_name
 from cloud_hub.fleet.tls_peer import device_server, server_context
@@ -37,6 +39,7 @@ class FleetService:
     authority: CertificateAuthority
     claims: Claims
     broker: EmbeddedBroker | None
+    driver: FleetDriver
 
 
 @asynccontextmanager
@@ -68,8 +71,14 @@ async def fleet_service(
         system = await access.connect_system(process_name("disconnector"))
         stack.push_async_callback(system.close)
         await stack.enter_async_context(_running(Disconnector(system, register).run()))
-        await stack.enter_async_context(_serving(settings, authority, claims, routers))
-        yield FleetService(authority, claims, broker)
+        own = [bundle_routes(engine)]
+        await stack.enter_async_context(_serving(settings, authority, claims, [*own, *routers]))
+        hub = await access.connect_hub(process_name("fleet"))
+        stack.push_async_callback(hub.close)
+        driver = FleetDriver(hub, engine, settings.signing_key())
+        stack.push_async_callback(driver.stop)
+        await driver.start()
+        yield FleetService(authority, claims, broker, driver)
 
 
 @asynccontextmanager
