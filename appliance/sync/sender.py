@@ -169,7 +169,8 @@ class Sender:
         elif self._flying and not self._asking:
             self._repeats += 1
             if self._repeats >= REPEATS:
-                self._ask(now)
+                self._rewind()
+                self._wait(now)
         if self._asking:
             self._asking = False
             self._rewind()
@@ -178,6 +179,8 @@ class Sender:
 
     def refused(self, why: str, now: float) -> None:
         """The hub cannot read what we send. All is kept, and tried again later."""
+        if not self._parts:
+            return
         self.fault = why
         self._flying.clear()
         self._ask(now)
@@ -196,7 +199,7 @@ class Sender:
         part = self._current()
         if part is None or len(self._flying) >= self._window or self._cursor > part.last:
             return None
-        self._cursor = max(self._cursor, part.floor)
+        self._cursor = max(self._cursor, part.acked + 1)
         return self._want(part, self._cursor, self._limits.rows)
 
     def sent(self, want: Want, rows: int, now: float) -> None:

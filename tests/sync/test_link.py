@@ -10,7 +10,10 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
-from appliance.store import Event, Store
+import pytest
+
+from appliance.store import Event, Store, Upkeep
+from appliance.sync import link as link_module
 from appliance.wire import Desired, Presence, new_id, topics
 from tests.hub.servers import Nats
 from tests.sync.lab import BOX, linked, start_again, until
@@ -193,3 +196,27 @@ async def test_without_a_broker_the_state_says_why_and_what_waits(store: Store, 
         await until(lambda: link.state().waiting_rows == 10, "ten facts wait")
         await until(lambda: "cannot be reached" in link.state().fault, "the reason is told")
         assert not link.state().connected
+
+
+def dropped(store: Store) -> bool:
+    (part,) = store.outbox_parts()
+    rows = store.outbox_rows("calls", part.epoch, 1, most=3000, max_bytes=2**30)
+    return any(kind == "dropped" for _, kind, _, _ in rows)
+
+
+async def test_out_of_room_the_state_says_what_is_given_up_and_the_hub_is_told_too(
+    store: Store, nats: Nats, hub: SmallHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "SIZE_EVERY_S", 0.05)
+    store.record_usage("c1", provider="p", kind="prompt", unit="tokens", quantity=7)
+    talk(store, 2000)
+    await store.sync()
+    small = Upkeep(max_bytes=100_000)
+    async with linked(store, nats, upkeep=small) as link:
+        await until(lambda: "given up" in link.state().fault, "the state says so")
+        await until(lambda: dropped(store), "events are given up")
+        async with hub.running():
+            await until(lambda: link.state().waiting_rows == 0, "the rest is told")
+    assert hub.count() == 2001
+    assert len(hub.facts("dropped")) + len(hub.facts()) == 2000
+    assert hub.facts("usage")
