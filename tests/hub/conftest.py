@@ -16,7 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.db import embedded
 from cloud_hub.db.session import create_engine
-from tests.hub.servers import TEMPLATE, Database, Nats, database_for_tests, nats_running
+from tests.hub.servers import (
+    TEMPLATE,
+    Database,
+    Nats,
+    database_for_tests,
+    folder_for_server,
+    nats_running,
+)
 
 _numbers = itertools.count(1)
 
@@ -24,21 +31,19 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[embedded.Cluster]:
     """A server with the roles and a migrated template. Nothing of it must outlive the run."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="hub-tests-", dir=memory if memory.is_dir() else None))
     quick = {
         "fsync": "off",
         "full_page_writes": "off",
         "synchronous_commit": "off",
         "authentication_timeout": "10s",  # who was cancelled while signing in holds up DROP DATABASE
     }
-    cluster = embedded.start(folder, settings=quick)
-    try:
-        embedded.prepare(cluster, TEMPLATE)
-        yield cluster
-    finally:
-        cluster.stop(immediately=True)
-        shutil.rmtree(folder)
+    with folder_for_server("all") as folder:
+        cluster = embedded.start(folder, settings=quick)
+        try:
+            embedded.prepare(cluster, TEMPLATE)
+            yield cluster
+        finally:
+            cluster.stop(immediately=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +34,26 @@ class Database:
     def dsn(self, role: str) -> str:
         """For `trunkline_owner`, `trunkline_api`, `trunkline_ingest`, `trunkline_jobs`, `postgres`."""
         return self.cluster.dsn(role, self.name)
+
+
+@contextlib.contextmanager
+def folder_for_server(name: str) -> Iterator[Path]:
+    """A folder in memory, since a disk would only make the tests wait.
+
+    A run that was killed leaves its server behind: the next run stops and removes it.
+    """
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    for left in parent.glob("hub-tests-*-*"):
+        if not Path(f"/proc/{left.name.split('-')[2]}").exists():
+            with contextlib.suppress(embedded.EmbeddedPostgresError):
+                embedded.Cluster(left, left / "socket", {}, started=True).stop(immediately=True)
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"hub-tests-{os.getpid()}-{name}-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import stat
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,17 +20,15 @@ from cloud_hub.db.addresses import AddressMissingError, open_database
 from cloud_hub.db.dsn import libpq_url
 from cloud_hub.settings import DatabaseSettings
 from tests.hub.db.sample import fill
-from tests.hub.servers import Database
+from tests.hub.servers import Database, folder_for_server
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A hub's data folder with a server of its own, which these tests may kill."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(prefix="hub-own-", dir=memory if memory.is_dir() else None))
-    yield path
-    embedded.start(path).stop(immediately=True)
-    shutil.rmtree(path)
+    with folder_for_server("own") as path:
+        yield path
+        embedded.start(path).stop(immediately=True)
 
 
 @pytest.fixture
@@ -253,31 +249,33 @@ def test_an_administrator_without_superuser_sets_up_the_oldest_postgresql_there_
 ) -> None:
     """As on a managed database: a role that may make roles and databases, and no more."""
     monkeypatch.setattr(embedded, "VERSION", 16)
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(prefix="hub-16-", dir=memory if memory.is_dir() else None))
-    cluster = embedded.start(path, settings={"fsync": "off"})
-    try:
-        with psycopg.connect(cluster.dsn("postgres", "postgres"), autocommit=True) as connection:
-            assert connection.info.server_version // 10000 == 16
-            for role in (roles.OWNER, *roles.SERVICES, roles.LOOKUP):
-                connection.execute(f"DROP ROLE {role}".encode())
-            connection.execute("CREATE ROLE keeper LOGIN CREATEROLE CREATEDB PASSWORD 'k'")
-        keeper = f"postgresql://keeper:k@/postgres?host={cluster.place}"
+    with folder_for_server("16") as path:
+        cluster = embedded.start(path, settings={"fsync": "off"})
+        try:
+            _set_up_without_superuser(cluster)
+        finally:
+            cluster.stop(immediately=True)
 
-        roles.create_roles(keeper, cluster.passwords)
-        roles.create_database(keeper, "hub")
-        migrate.upgrade(cluster.dsn(roles.OWNER, "hub"))
 
-        assert lint.check(cluster.dsn(roles.OWNER, "hub")) == []
-        sample = fill(cluster.dsn("postgres", "hub"), "ours")
-        with psycopg.connect(cluster.dsn("trunkline_api", "hub")) as connection:
-            assert connection.execute("SELECT 1 FROM calls").fetchall() == []
-            connection.execute(
-                "SELECT set_config('app.organization_id', %s, true)", (str(sample.organization_id),)
-            )
-            assert len(connection.execute("SELECT 1 FROM calls").fetchall()) == 1
-        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            psycopg.connect(keeper.replace("/postgres?", "/hub?"))
-    finally:
-        cluster.stop(immediately=True)
-        shutil.rmtree(path)
+def _set_up_without_superuser(cluster: embedded.Cluster) -> None:
+    with psycopg.connect(cluster.dsn("postgres", "postgres"), autocommit=True) as connection:
+        assert connection.info.server_version // 10000 == 16
+        for role in (roles.OWNER, *roles.SERVICES, roles.LOOKUP):
+            connection.execute(f"DROP ROLE {role}".encode())
+        connection.execute("CREATE ROLE keeper LOGIN CREATEROLE CREATEDB PASSWORD 'k'")
+    keeper = f"postgresql://keeper:k@/postgres?host={cluster.place}"
+
+    roles.create_roles(keeper, cluster.passwords)
+    roles.create_database(keeper, "hub")
+    migrate.upgrade(cluster.dsn(roles.OWNER, "hub"))
+
+    assert lint.check(cluster.dsn(roles.OWNER, "hub")) == []
+    sample = fill(cluster.dsn("postgres", "hub"), "ours")
+    with psycopg.connect(cluster.dsn("trunkline_api", "hub")) as connection:
+        assert connection.execute("SELECT 1 FROM calls").fetchall() == []
+        connection.execute(
+            "SELECT set_config('app.organization_id', %s, true)", (str(sample.organization_id),)
+        )
+        assert len(connection.execute("SELECT 1 FROM calls").fetchall()) == 1
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(keeper.replace("/postgres?", "/hub?"))
