@@ -50,6 +50,7 @@ class FleetSettings(BaseSettings):
     nats_callout_password: SecretStr | None = None
     nats_system_password: SecretStr | None = None
     nats_port: int = 4222
+    nats_sync_interval: str = "1s"
     nats_replicas: int = 1
     public_host: str = "localhost"
     server_names: Words = []
@@ -102,6 +103,7 @@ class FleetSettings(BaseSettings):
             mqtt_port=self.mqtt_port,
             mqtt_host=self.listen_host,
             names=self.names,
+            sync_interval=self.nats_sync_interval,
         )
 
     def address(self) -> HubAddress:

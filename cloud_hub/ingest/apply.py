@@ -98,9 +98,10 @@ async def _apply_together(
         for one in incoming:
             outcome, applied, lost = _judge(one, positions, moved)
             outcomes.append(outcome)
-            rows += [(one.origin, row) for row in applied]
+            origin = one.origin
+            rows += [(origin, row) for row in applied]
             if lost is not None:
-                losses.append((one.origin, *lost))
+                losses.append((origin, *lost))
         if moved:
             await _write(session, rows, losses)
             await _move(session, moved)

@@ -84,6 +84,8 @@ class Writes:
     """Calls that rows belong to, each as it is entered when its beginning never came."""
     foreign: frozenset[UUID] = frozenset()
     """Calls that are entered already, and not for the box that mentions them."""
+    _ids: dict[tuple[UUID, str], str] = field(default_factory=dict)
+    """Calls that were looked at here already: most rows speak of the same as the one before."""
 
     def add(self, origin: Origin, row: Row) -> None:
         """Sort one row in."""
@@ -168,6 +170,9 @@ class Writes:
                 self.quarantine(origin, row, "kept")
 
     def _call(self, origin: Origin, row: Row, fact: Any) -> str:
+        known = self._ids.get((origin.box_id, fact.call_id))
+        if known is not None:
+            return known
         call_id, box_id = identifier(origin.box_id, fact.call_id), str(origin.box_id)
         entry = self.mentioned.setdefault(
             call_id,
@@ -179,6 +184,7 @@ class Writes:
         )
         if call_id in self.foreign or entry["appliance_id"] != box_id:
             raise ForeignCallError
+        self._ids[origin.box_id, fact.call_id] = str(call_id)
         return str(call_id)
 
     def _began(self, origin: Origin, row: Row, fact: CallBegan) -> None:
