@@ -11,13 +11,24 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware.cors import CORSMiddleware
 
 from cloud_hub.api import (
+    agents,
     appliances,
+    audit,
     calls,
+    commands,
+    deployments,
     document,
     health,
+    invitations,
+    keys,
+    members,
+    organizations,
     problems,
+    recordings,
     session,
     setup_page,
+    teams,
+    usage,
 )
 from cloud_hub.api.browser import CSRF_HEADER
 from cloud_hub.api.door import ORGANIZATION_HEADER, authorize
@@ -31,8 +42,19 @@ PREFIX = "/v1"
 ROUTERS: tuple[APIRouter, ...] = (
     health.router,
     session.router,
+    organizations.router,
+    members.router,
+    invitations.router,
+    teams.router,
+    keys.router,
+    agents.router,
+    deployments.router,
     appliances.router,
+    commands.router,
     calls.router,
+    recordings.router,
+    usage.router,
+    audit.router,
 )
 
 

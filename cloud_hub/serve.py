@@ -18,11 +18,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import uvicorn
@@ -207,7 +208,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _in_background(work: asyncio.Future[None], name: str) -> AsyncIterator[None]:
+async def _in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
     task = asyncio.create_task(work, name=name)
     try:
         yield

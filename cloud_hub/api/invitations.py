@@ -139,9 +139,7 @@ async def create_invitation(body: NewInvitation, desk: Writing) -> Response:
     return await desk.perform(deed)
 
 
-@router.delete(
-    "/invitations/{invitation_id}", operation_id="revoke_invitation", status_code=204
-)
+@router.delete("/invitations/{invitation_id}", operation_id="revoke_invitation", status_code=204)
 async def revoke_invitation(invitation_id: UUID, desk: Writing) -> Response:
     """Take an invitation back."""
 
@@ -232,9 +230,7 @@ async def _take(hub: Services, who: Who, offer: Any, user_id: UUID) -> None:
         )
         if taken.one_or_none() is None:
             raise ProblemError(403, "wrong_link", "this invitation is not valid any more")
-        session.add(
-            Membership(organization_id=organization_id, user_id=user_id, role=offer.role)
-        )
+        session.add(Membership(organization_id=organization_id, user_id=user_id, role=offer.role))
         await session.flush()
         await audit.append(
             session,

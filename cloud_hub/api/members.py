@@ -21,9 +21,7 @@ from cloud_hub.db.models import Membership, User
 
 router = APIRouter(tags=["members"])
 
-Role = Literal[
-    "owner", "admin", "developer", "operator", "analyst", "viewer", "billing", "auditor"
-]
+Role = Literal["owner", "admin", "developer", "operator", "analyst", "viewer", "billing", "auditor"]
 
 
 class MemberView(View):
@@ -124,7 +122,7 @@ async def _keep_an_owner(session: AsyncSession) -> None:
         raise ProblemError(409, "last_owner", "an organization keeps at least one owner")
 
 
-def _members() -> Select[tuple[Membership, User]]:
+def _members() -> Select[Membership, User]:
     return select(Membership, User).join(User, User.id == Membership.user_id)
 
 
@@ -148,7 +146,7 @@ def _view(membership: Membership, user: User) -> MemberView:
         user_id=user.id,
         email=user.email,
         name=user.name,
-        role=membership.role,  # type: ignore[arg-type]
+        role=membership.role,
         version=membership.version,
         created_at=membership.created_at,
     )

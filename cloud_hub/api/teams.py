@@ -42,9 +42,7 @@ class NewTeam(Body):
 
 
 @router.get("/teams", operation_id="list_teams")
-async def list_teams(
-    desk: Reading, limit: Limit = 50, cursor: CursorText = None
-) -> Page[TeamView]:
+async def list_teams(desk: Reading, limit: Limit = 50, cursor: CursorText = None) -> Page[TeamView]:
     """List teams, oldest first."""
     async with desk.reading() as session:
         return await page(
@@ -111,9 +109,7 @@ async def delete_team(team_id: UUID, seen: Seen, desk: Writing) -> Response:
     return await desk.perform(deed)
 
 
-@router.put(
-    "/teams/{team_id}/members/{user_id}", operation_id="add_team_member", status_code=204
-)
+@router.put("/teams/{team_id}/members/{user_id}", operation_id="add_team_member", status_code=204)
 async def add_team_member(team_id: UUID, user_id: UUID, desk: Writing) -> Response:
     """Put a member of the organization into a team."""
 

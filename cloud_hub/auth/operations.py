@@ -71,6 +71,7 @@ RULES: Final[dict[str, Rule]] = {
     "begin_second_factor": _PERSON,
     "confirm_second_factor": _PERSON,
     "remove_second_factor": _PERSON,
+    "join_organization": _PERSON,
     "list_organizations": _PERSON,
     "create_organization": _PERSON,
     # Organization and people
@@ -131,7 +132,6 @@ RULES: Final[dict[str, Rule]] = {
     "list_call_events": _member("oadp....", "transcripts:read"),
     "list_recordings": _member("oa.pn...", "recordings:read"),
     "get_recording": _member("oa.pn...", "recordings:read"),
-    "get_recording_content": _member("oa.pn...", "recordings:read"),
     # Money and accountability
     "list_usage": _member("oa..n.bu", "usage:read"),
     "get_usage_totals": _member("oa..n.bu", "usage:read"),
