@@ -11,7 +11,7 @@ import sys
 from cloud_hub.db.addresses import AddressMissingError
 from cloud_hub.db.embedded import EmbeddedPostgresError
 from cloud_hub.fleet.broker import BrokerError
-from cloud_hub.recovery import reset_link
+from cloud_hub.recovery import UnknownPersonError, reset_link
 from cloud_hub.serve import HubInUseError, HubSettings, serve, serve_api
 
 WHAT = {
@@ -39,6 +39,8 @@ def main() -> None:
             sys.stdout.write(asyncio.run(reset_link(settings, arguments.email)) + "\n")
         else:
             parser.error("reset-link needs the person's e-mail address")
+    except UnknownPersonError as error:
+        sys.exit(str(error))
     except (
         HubInUseError,
         AddressMissingError,

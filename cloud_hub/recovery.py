@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from cloud_hub.serve import HubSettings
 
 
+class UnknownPersonError(Exception):
+    """Nobody has this address."""
+
+
 async def reset_link(settings: HubSettings, email: str) -> str:
     """Return what to hand to the person: the token for `POST /v1/password/reset`, good for an hour.
 
     Raises:
-        LookupError: nobody has this address.
+        UnknownPersonError: nobody has this address.
     """
     database = await asyncio.to_thread(open_database, settings.database)
     engine = create_engine(database.url("api"))
     try:
         user_id = await find_user(engine, email)
         if user_id is None:
-            raise LookupError(f"nobody has the address {email}")
+            raise UnknownPersonError(f"nobody has the address {email}")
         async with person(engine, user_id) as session:
             return await make_reset_token(session, user_id)
     finally:

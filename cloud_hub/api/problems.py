@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(IntegrityError, _conflict)
     app.add_exception_handler(DBAPIError, _database)
-    app.add_exception_handler(OSError, _unavailable)
+    app.add_exception_handler(ConnectionError, _unavailable)
+    app.add_exception_handler(PoolTimeoutError, _unavailable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -161,8 +163,14 @@ async def _unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    # Nothing of the cause goes out: no stack, no SQL, no path.
-    log.error("request %s failed", request_id(request), exc_info=error)
-    return answer(
-        request, ProblemError(500, "internal", "this is a fault of the hub; it is in its log")
-    )
+    # Nothing of the cause goes out: no stack, no SQL, no path. This answer is made outside of the
+    # middleware, so it brings its own headers.
+    identity = request_id(request)
+    log.error("request %s failed", identity, exc_info=error)
+    headers = {
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+        "X-Request-ID": identity,
+    }
+    detail = "this is a fault of the hub; it is in its log"
+    return answer(request, ProblemError(500, "internal", detail, headers=headers))

@@ -1,21 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recordings that the hub holds: what they are. Whoever may not listen does not see them either."""
+"""Recordings that the hub holds: what they are, and their sound. Each listening is in the audit log."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from cloud_hub.api.deeds import Reading
+from cloud_hub.api.deeds import Done, Reading
 from cloud_hub.api.fields import Body, Digest, Moment, View
 from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing
 from cloud_hub.db.models import Recording
+from cloud_hub.fleet.recordings import RecordingFiles
 
 router = APIRouter(tags=["recordings"])
+
+FOLDER = "recordings"
+"""In the hub's data folder, as `fleet.service` has it."""
+_SOUND: dict[int | str, dict[str, object]] = {
+    200: {"description": "The sound", "content": {"audio/*": {}}},
+    206: {"description": "The part that `Range` asked for", "content": {"audio/*": {}}},
+}
 
 
 class RecordingView(View):
@@ -68,7 +79,36 @@ async def list_recordings(
 async def get_recording(recording_id: UUID, desk: Reading) -> RecordingView:
     """What is known of a recording."""
     async with desk.reading() as session:
-        row = await session.scalar(select(Recording).where(Recording.id == recording_id))
+        return RecordingView.model_validate(await _row(session, recording_id))
+
+
+@router.get(
+    "/recordings/{recording_id}/content",
+    operation_id="get_recording_content",
+    response_class=FileResponse,
+    responses=_SOUND,
+)
+async def get_recording_content(recording_id: UUID, desk: Reading) -> Response:
+    """The sound itself; `Range` is understood."""
+    async with desk.reading() as session:
+        row = await _row(session, recording_id)
+        path = _path(desk.hub.settings.data_folder, row)
+        await desk.note(session, Done(None, "recording.listen", ("recording", recording_id)))
+    # What a box calls its upload is not believed so far that a browser would run it.
+    sound = row.content_type.startswith("audio/")
+    kind = row.content_type if sound else "application/octet-stream"
+    return FileResponse(path, media_type=kind, filename=f"{row.call_id}{path.suffix}")
+
+
+async def _row(session: AsyncSession, recording_id: UUID) -> Recording:
+    row = await session.scalar(select(Recording).where(Recording.id == recording_id))
     if row is None:
         raise missing("recording")
-    return RecordingView.model_validate(row)
+    return row
+
+
+def _path(data_folder: Path, row: Recording) -> Path:
+    path = RecordingFiles(data_folder / FOLDER).path(row.storage_key)
+    if not path.is_file():
+        raise missing("recording")
+    return path

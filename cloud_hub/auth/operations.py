@@ -132,6 +132,7 @@ RULES: Final[dict[str, Rule]] = {
     "list_call_events": _member("oadp....", "transcripts:read"),
     "list_recordings": _member("oa.pn...", "recordings:read"),
     "get_recording": _member("oa.pn...", "recordings:read"),
+    "get_recording_content": _member("oa.pn...", "recordings:read"),
     # Money and accountability
     "list_usage": _member("oa..n.bu", "usage:read"),
     "get_usage_totals": _member("oa..n.bu", "usage:read"),

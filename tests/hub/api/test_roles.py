@@ -24,7 +24,7 @@ def operations() -> list[tuple[str, str, str, Rule]]:
     for route in api_routes():
         assert isinstance(route, APIRoute)
         assert route.operation_id
-        method = next(iter(route.methods))
+        method = next(iter(route.methods or ()))
         found.append((route.operation_id, method, route.path, RULES[route.operation_id]))
     return sorted(found, key=lambda each: (each[0] == "sign_out", each[0]))
 
@@ -34,7 +34,7 @@ async def ask(client: httpx.AsyncClient, method: str, path: str) -> httpx.Respon
     path = "../setup" if path == "/setup" and method == "GET" else path
     path = path.replace("{number}", "1")
     path = re.sub(r"{\w+}", lambda _: str(uuid7()), path)
-    json = {} if method in {"POST", "PUT", "PATCH"} else None
+    json: dict[str, str] | None = {} if method in {"POST", "PUT", "PATCH"} else None
     return await client.request(method, path, json=json)
 
 
