@@ -182,7 +182,8 @@ def device_app(claims: Claims, authority: CertificateAuthority) -> FastAPI:
 async def _problem(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
+    known = error.status_code in HTTPStatus._value2member_map_  # 460 of tus is none of HTTP's
+    title = HTTPStatus(error.status_code).phrase if known else "Checksum Mismatch"
     body = {"title": title, "status": error.status_code, "detail": str(error.detail)}
     return JSONResponse(body, error.status_code, error.headers, media_type=PROBLEM)
 

@@ -27,9 +27,11 @@ from cloud_hub.fleet.callout import Callout, Disconnector
 from cloud_hub.fleet.claim import Claims
 from cloud_hub.fleet.device_api import device_app
 from cloud_hub.fleet.driver import FleetDriver
+from cloud_hub.fleet.recordings import RecordingFiles
 from cloud_hub.fleet.register import DatabaseRegister
 from cloud_hub.fleet.settings import FleetSettings, process_name
 from cloud_hub.fleet.tls_peer import device_server, server_context
+from cloud_hub.fleet.uploads import upload_routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ async def fleet_service(
         system = await access.connect_system(process_name("disconnector"))
         stack.push_async_callback(system.close)
         await stack.enter_async_context(_running(Disconnector(system, register).run()))
-        own = [bundle_routes(engine)]
+        recordings = RecordingFiles(settings.data_folder / "recordings")
+        own = [bundle_routes(engine), upload_routes(engine, recordings)]
         await stack.enter_async_context(_serving(settings, authority, claims, [*own, *routers]))
         hub = await access.connect_hub(process_name("fleet"))
         stack.push_async_callback(hub.close)
