@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, Field
-from sqlalchemy import Select, cast, func, select
+from sqlalchemy import Select, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger, Text
 
 from cloud_hub.api.deeds import Reading
@@ -22,6 +22,8 @@ router = APIRouter(tags=["usage"])
 Unit = Literal["seconds", "tokens", "characters"]
 Group = Literal["provider", "kind", "agent_name", "appliance_id", "day"]
 MOST_TOTALS = 5000
+_UTC: Any = literal_column("'UTC'")
+"""No parameter: SELECT and GROUP BY must hold the same expression."""
 
 
 class UsageView(View):
@@ -121,7 +123,7 @@ async def get_usage_totals(desk: Reading, wanted: Annotated[UsageSums, Query()])
 
 def _column(group: Group) -> Any:
     if group == "day":
-        return cast(func.date(func.timezone("UTC", Usage.occurred_at)), Text)
+        return cast(func.date(func.timezone(_UTC, Usage.occurred_at)), Text)
     return getattr(Usage, group)
 
 

@@ -96,6 +96,7 @@ def check_policy(password: str, *about: str) -> None:
 
 
 def _without_the_obvious(text: str, about: tuple[str, ...]) -> str:
+    text = re.sub(r"(19|20)\d\d", "", text)
     own = (part for each in about for part in re.split(r"[\W_]+", each.casefold()))
     for word in sorted({*_STEMS, *(part for part in own if len(part) > 3)}, key=len, reverse=True):
         text = text.replace(word, "")
@@ -105,8 +106,7 @@ def _without_the_obvious(text: str, about: tuple[str, ...]) -> str:
             for length in range(len(way), 3, -1):
                 for start in range(len(way) - length + 1):
                     text = text.replace(way[start : start + length], "")
-    text = re.sub(r"(.)\1{2,}", r"\1", text)
-    return re.sub(r"(19|20)\d\d", "", text)
+    return re.sub(r"(.)\1{2,}", r"\1", text)
 
 
 def _normal(password: str) -> str:
