@@ -176,6 +176,27 @@ async def test_usage_adds_up_to_the_unit(hub: Hub) -> None:
     assert [each["quantity"] for each in rows["data"]] == [12]
 
 
+async def test_a_recording_is_heard_in_parts_and_each_listening_is_noted(
+    hub: Hub, api_settings: ApiSettings
+) -> None:
+    sample = fill(hub.database.dsn("postgres"), "heard")
+    listener = await hub.member(sample.organization_id, "operator")
+    listed = (await listener.get("/recordings", params={"call_id": str(sample.call_id)})).json()
+    path = f"/recordings/{listed['data'][0]['id']}/content"
+    assert (await listener.get(path)).status_code == 404
+    file = api_settings.data_folder / "recordings" / "r" / "1"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"RIFF and so on")
+    part = await listener.get(path, headers={"Range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, b"RIFF")
+    assert part.headers["content-type"] == "audio/wav"
+    assert part.headers["content-disposition"].startswith("attachment")
+    auditor = await hub.member(sample.organization_id, "auditor")
+    entries = (await auditor.get("/audit", params={"action": "recording.listen"})).json()
+    assert [each["actor_id"] for each in entries["data"]] == [str(listener.user_id)]
+    assert (await auditor.get(path)).status_code == 403
+
+
 def test_the_description_says_who_may_do_what_and_how_every_error_looks(hub: Hub) -> None:
     document = hub.app.openapi()
     for path, _, operation in operations(document):
