@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -29,20 +29,11 @@ from appliance.engines.pool import EnginePool
 from appliance.plugin import BuildContext, Tool, Transport, TransportStatus
 from appliance.plugin.manager import PluginManager
 from appliance.store import STORE_FILE, Policy, Store
-from appliance.sync.desired import DesiredState
-from appliance.sync.fit import problems, with_bundle
 from appliance.sync.health import BoxFacts
-from appliance.sync.hub import FOLDER, Hub
-from appliance.sync.hub_http import fetch
-from appliance.sync.identity import HubFiles
-from appliance.sync.link import upkeep
-from appliance.sync.releases import Loaded
-from appliance.wire import Bundle, topics
+from appliance.sync.hub import Hub
+from appliance.sync.member import BoxSide, Member
 
 _log = structlog.get_logger(__name__)
-
-TROUBLES = frozenset({"error", "error.recognition", "error.reply", "error.speech"})
-"""Events of a call that say that its agent could not do its work."""
 
 SWITCH_INTERVAL_S = 0.001
 """How long one Python thread may keep the others waiting. The media thread must not wait 5 ms, which is
@@ -81,9 +72,8 @@ class Box:
         self._recordings = RecordingWriter() if config.recording.enabled else None
         self._http = httpx.AsyncClient()
         self._effective = config
-        self._troubled: set[str] = set()
-        self.hub: Hub | None = None
-        self.desired: DesiredState | None = None
+        self.restart_wanted = asyncio.Event()
+        self.member: Member | None = None
         self.store: Store
         self.switchboard: Switchboard
 
@@ -148,62 +138,45 @@ class Box:
             recordings=recordings,
             archive=self.engines.recording_store,
             notify=self._notify,
-            listen=self._note,
+            listen=self._event,
             clock=asyncio.get_running_loop().time,
             now=self._now,
         )
         if config.hub.enabled:
-            self._follow_hub()
+            self.member = self._member()
+            self.member.restore()
         for name, transport in self._transports.items():
             await transport.start(self.switchboard)
             _log.info("transport ready", name=name, listening=transport.status().listening)
-        if self.hub is not None:
-            self.hub.start()
+        if self.member is not None:
+            self.member.start()
 
-    def _follow_hub(self) -> None:
-        """Bring back what the hub wanted last; new wishes come once the link is up."""
-        config, software = self.config, f"trunkline {version('trunkline')}"
-        files = HubFiles(config.box.data_dir / FOLDER)
-        self.desired = DesiredState(
-            files.folder,
-            files.identity,
-            self.store.report,
-            lambda url, most: fetch(files, url, most),
-            self._unfit,
-            software=software,
-            changed=self._changed,
-        )
-        self.desired.start()
-        self.hub = Hub(
-            self.store,
-            config.box.data_dir,
-            handlers={topics.DESIRED: self.desired.received},
-            upkeep=upkeep(config.hub.keep_days, config.hub.outbox_max_mib),
-            software=software,
+    def _member(self) -> Member:
+        side = BoxSide(
+            models=self._resolver,
+            own_agents=self.agents.names,
             facts=self._health,
+            calls=lambda: self.switchboard.active,
+            configure=self._configure,
+            drain=self.drain,
+            restart=self.restart_wanted.set,
         )
+        return Member(self.config, self.store, side, f"trunkline {version('trunkline')}")
 
-    def _unfit(self, bundle: Bundle, agents: Mapping[str, Agent]) -> list[str]:
-        return problems(self.config, self._resolver, self.agents.names(), bundle, agents)
-
-    def _changed(self, loaded: Loaded | None) -> None:
-        """New calls are answered by the hub's bundle, or without one."""
-        self._effective = with_bundle(self.config, loaded.bundle if loaded else None)
-        limits = self._effective.limits
+    def _configure(self, config: BoxConfig) -> None:
+        """New calls follow this configuration."""
+        self._effective = config
+        limits = config.limits
         self.switchboard.limit(limits.max_calls or self.capacity(), limits.max_call_s)
 
-    def _note(self, call_id: str, event: Event) -> None:
-        if event.kind in TROUBLES and not event.data.get("late"):
-            self._troubled.add(call_id)
+    def _event(self, call_id: str, event: Event) -> None:
+        if self.member is not None:
+            self.member.call_event(call_id, event.kind, event.data)
         self._listen(call_id, event)
 
     def _notify(self, hook: str, **facts: Any) -> None:
-        if hook == "call_ended":
-            call = facts["call"]
-            failed = call["id"] in self._troubled or call["cause"] == "failed"
-            self._troubled.discard(call["id"])
-            if self.desired is not None and call["cause"] != "shutdown":
-                self.desired.call_ended(call["agent_version"], failed=failed)
+        if hook == "call_ended" and self.member is not None:
+            self.member.call_ended(facts["call"])
         self.plugins.notify(hook, **facts)
 
     def _agent_problems(self) -> list[str]:
@@ -224,6 +197,11 @@ class Box:
         return BoxFacts(
             self.switchboard.active, tuple(faults), self.store.kept_back, trunks, engines
         )
+
+    @property
+    def hub(self) -> Hub | None:
+        """The hub as this box sees it; None when it has nothing to do with one."""
+        return None if self.member is None else self.member.hub
 
     def capacity(self) -> int:
         """Return how many calls the phone lines can hold together."""
@@ -258,10 +236,8 @@ class Box:
         await self._http.aclose()
         if self._recordings is not None:
             await asyncio.to_thread(self._recordings.close)
-        if self.hub is not None:
-            await self.hub.aclose()
-        if self.desired is not None:
-            await self.desired.aclose()
+        if self.member is not None:
+            await self.member.aclose()
         if hasattr(self, "store"):
             await self.store.aclose()
 
@@ -272,7 +248,7 @@ class Box:
         name = self._effective.agent_for(called)
         if name is None:
             return None
-        sent = None if self.desired is None else self.desired.agent(name)
+        sent = None if self.member is None else self.member.agent(name)
         return sent or self.agents.get(name)
 
     def engines_for(self, agent: Agent) -> CallEngines:

@@ -9,10 +9,12 @@ DEBUG events keep both. Secrets are masked at every level.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import secrets
 import sys
+from collections import deque
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -63,6 +65,8 @@ _SECRET_KEY = re.compile(
 )
 _COUNTS = frozenset({"tokens", "prompt_tokens", "completion_tokens", "reply_tokens"})
 _URI_CREDENTIALS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+REMEMBERED = 2000
+_recent: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
 _QUIET = ("httpx", "httpcore", "huggingface_hub", "filelock", "asyncio", "grpc")
 _SALT = secrets.token_bytes(16)
 
@@ -102,6 +106,7 @@ def setup(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 redact,
+                _remember,
                 *_renderer(style, colors=getattr(out, "isatty", lambda: False)()),
             ],
         )
@@ -118,6 +123,19 @@ def call_context(call_id: str) -> Iterator[None]:
     """Add `call_id` to every event logged inside, in this task and those that it starts."""
     with structlog.contextvars.bound_contextvars(call_id=call_id):
         yield
+
+
+def recent(lines: int) -> list[str]:
+    """Return the newest log entries since the start, without what callers say: one JSON object each."""
+    entries = list(_recent)[-lines:]
+    return [json.dumps(entry, default=str, ensure_ascii=False) for entry in entries]
+
+
+def _remember(logger: Any, method: str, event: EventDict) -> EventDict:
+    # DEBUG events hold callers' words and stay out; so do tracebacks, which could.
+    if str(event.get("level", method)) != "debug":
+        _recent.append({key: value for key, value in event.items() if key != "exc_info"})
+    return event
 
 
 def redact(logger: Any, method: str, event: EventDict) -> EventDict:

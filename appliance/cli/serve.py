@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
+import sys
 from typing import Annotated
 
 import structlog
@@ -37,12 +39,15 @@ def serve(
     """
     loaded, plugins = load_config(config, quiet=False)
     try:
-        asyncio.run(_serve(loaded, plugins, drain))
+        again = asyncio.run(_serve(loaded, plugins, drain))
     except (ProviderError, StoreError) as error:
         fail(str(error))
+    if again:
+        os.execv(sys.executable, [sys.executable, "-m", "appliance.cli", *sys.argv[1:]])  # noqa: S606
 
 
-async def _serve(config: BoxConfig, plugins: PluginManager, drain_s: float) -> None:
+async def _serve(config: BoxConfig, plugins: PluginManager, drain_s: float) -> bool:
+    """Run the box; returns whether its hub wants it to start again."""
     stop, now = asyncio.Event(), asyncio.Event()
 
     def signalled() -> None:
@@ -54,7 +59,12 @@ async def _serve(config: BoxConfig, plugins: PluginManager, drain_s: float) -> N
     box = await Box.start(config, plugins, progress=lambda what: _log.info("starting", part=what))
     try:
         _log.info("ready", agents=box.agents.names(), capacity=box.capacity())
-        await stop.wait()
+        signalled_stop = asyncio.ensure_future(stop.wait())
+        restart = asyncio.ensure_future(box.restart_wanted.wait())
+        await asyncio.wait({signalled_stop, restart}, return_when=asyncio.FIRST_COMPLETED)
+        again = not stop.is_set()
+        signalled_stop.cancel()
+        restart.cancel()
         _log.info("stopping", calls=box.switchboard.active)
         draining = asyncio.ensure_future(box.drain(drain_s))
         hurry = asyncio.ensure_future(now.wait())
@@ -66,3 +76,4 @@ async def _serve(config: BoxConfig, plugins: PluginManager, drain_s: float) -> N
     finally:
         await box.aclose()
         _log.info("stopped")
+    return again and not stop.is_set()

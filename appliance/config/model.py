@@ -146,6 +146,24 @@ class HubSection(Settings):
         "the events of the oldest calls; calls, transcripts and usage always stay, and the hub is told "
         "what was given up.",
     )
+    upload_kib_s: int = Field(
+        512, ge=0, description="KiB a second that recordings may take of the line; 0 is no bound."
+    )
+    upload_pause_calls: int = Field(
+        0, ge=0, description="Recordings wait while more calls than this are under way."
+    )
+    recordings_keep_days: int | None = Field(
+        None,
+        ge=0,
+        description="Days that a recording stays on the box after the hub has confirmed it; by default it "
+        "is never deleted for that.",
+    )
+    recordings_max_mib: int | None = Field(
+        None,
+        ge=16,
+        description="MiB that recordings may take on the box. Beyond it the oldest are deleted, also those "
+        "that the hub does not have, and it is told which.",
+    )
 
 
 CORE: Mapping[str, type[Settings]] = {

@@ -22,10 +22,11 @@ from appliance.sync.claim import ClaimDetails, Door
 from appliance.sync.identity import HubFiles
 from cloud_hub.db.ids import uuid7
 from cloud_hub.db.models.agents import Agent, AgentVersion, Deployment, DeploymentTarget
-from cloud_hub.db.models.fleet import ReportedState
+from cloud_hub.db.models.fleet import Command, ReportedState
 from cloud_hub.db.session import tenant
 from cloud_hub.fleet.broker import free_port
 from cloud_hub.fleet.claim import create_token
+from cloud_hub.fleet.commands import CommandRefusedError, give
 from cloud_hub.fleet.desired import DeploymentRefusedError, deploy
 from cloud_hub.fleet.rollout import Plan
 from cloud_hub.fleet.service import FleetService, fleet_service
@@ -265,3 +266,28 @@ async def test_what_cannot_be_deployed_is_refused_with_the_reason(world: World) 
     async with tenant(world.engine, world.organization) as session:
         with pytest.raises(DeploymentRefusedError, match="no such version"):
             await deploy(session, world.organization, uuid7())
+
+
+async def test_commands_reach_a_box_and_their_results_the_hub(world: World, tmp_path: Path) -> None:
+    async with running_box(tmp_path / "box", MemoryLine(1)) as box:
+        box_id = await world.join(box.config.box.data_dir)
+        wanted = {"drain": "done", "rotate": "done", "collect_logs": "done", "test_call": "failed"}
+        async with tenant(world.engine, world.organization) as session:
+            for kind in wanted:
+                await give(session, world.organization, box_id, kind, {})
+
+        async def results() -> dict[str, str]:
+            async with tenant(world.engine, world.organization) as session:
+                rows = await session.execute(select(Command.kind, Command.status))
+                return {
+                    row.kind: row.status for row in rows if row.status not in ("queued", "sent")
+                }
+
+        async def all_there() -> bool:
+            return len(await results()) == len(wanted)
+
+        await until(all_there, "the results", 60)
+        assert await results() == wanted
+        async with tenant(world.engine, world.organization) as session:
+            with pytest.raises(CommandRefusedError, match="dance"):
+                await give(session, world.organization, box_id, "dance", {})

@@ -6,7 +6,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -60,6 +60,7 @@ def test_stages_that_do_not_rise_to_all_are_refused(stages: tuple[int, ...]) -> 
         Plan(stages=stages)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 40),
     st.sets(st.integers(1, 99), max_size=5),

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.sync.trial import (
@@ -88,11 +88,13 @@ def test_another_hub_counts_anew_while_what_runs_goes_on() -> None:
     assert owned(state, "b") == state
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("osrfx"), st.booleans()), max_size=40))
 def test_whatever_happens_what_runs_was_switched_to_and_no_version_comes_twice(
     steps: list[tuple[str, bool]],
 ) -> None:
-    state, version, known = State(), 0, {None}
+    state, version = State(), 0
+    known: set[Release | None] = {None}
     for step, failed in steps:
         before = state
         match step:
