@@ -86,6 +86,7 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.services = services
+    app.state.methods_at = methods_at
     app.include_router(setup_page.router, dependencies=[Depends(authorize)])
     for router in ROUTERS:
         app.include_router(router, prefix=PREFIX, dependencies=[Depends(authorize)])
@@ -121,3 +122,15 @@ def api_routes() -> Iterator[APIRoute]:
         for route in router.routes:
             assert isinstance(route, APIRoute)
             yield route
+
+
+def methods_at(path: str) -> list[str]:
+    """Return the methods that a path knows, in all its routes together."""
+    below = path.removeprefix(PREFIX)
+    found = {
+        method
+        for route in api_routes()
+        if route.path_regex.match(below)
+        for method in route.methods or ()
+    }
+    return sorted(found)

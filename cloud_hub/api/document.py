@@ -69,6 +69,12 @@ def _complete(document: dict[str, Any], *, secure: bool) -> None:
     }
     for _, method, operation in operations(document):
         _secure(operation, method)
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] == "If-Match":
+                parameter["required"] = (
+                    True  # its absence is 428, not 422: so not the route's to say
+                )
+                parameter["schema"] = {"type": "string", "pattern": '^"[0-9]{1,18}"$'}
         errors = operation["responses"]
         for status, meaning in _ERRORS.items():
             errors[status] = {

@@ -81,7 +81,7 @@ Email = Annotated[
 
 Password = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=256),
+    StringConstraints(min_length=1, max_length=128),
     Field(examples=["four corners of the map"]),
 ]
 

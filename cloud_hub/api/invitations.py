@@ -155,7 +155,7 @@ async def revoke_invitation(invitation_id: UUID, desk: Writing) -> Response:
     return await desk.perform(deed)
 
 
-@router.post("/invitations/offer", operation_id="get_invitation_offer")
+@router.post("/join/offer", operation_id="get_invitation_offer")
 async def get_invitation_offer(body: Offer, request: Request, who: Asking) -> OfferView:
     """What an invitation's token offers."""
     hub = services(request)
@@ -164,7 +164,7 @@ async def get_invitation_offer(body: Offer, request: Request, who: Asking) -> Of
 
 
 @router.post(
-    "/invitations/accept",
+    "/join/new-account",
     operation_id="accept_invitation",
     status_code=201,
     response_model=SessionView,
@@ -188,7 +188,7 @@ async def accept_invitation(body: Acceptance, request: Request, who: Asking) -> 
     return await signed_in(request, who, user_id, status=201)
 
 
-@router.post("/invitations/join", operation_id="join_organization", status_code=201)
+@router.post("/join", operation_id="join_organization", status_code=201)
 async def join_organization(body: Offer, request: Request, who: Asking) -> MembershipView:
     """Take a place with the account that one has; the invitation must be for its address."""
     hub = services(request)

@@ -106,20 +106,20 @@ async def test_somebody_is_invited_comes_in_once_and_is_what_the_invitation_said
 ) -> None:
     made = await ada.made("/invitations", {"email": "Grace@example.com", "role": "developer"})
     client = hub.client()
-    offer = await client.post("/invitations/offer", json={"token": made["token"]})
+    offer = await client.post("/join/offer", json={"token": made["token"]})
     assert offer.json()["organization_name"] == "Ward & Sons"
     wanted = {"token": made["token"], "name": "Grace", "password": PASSWORD}
-    joined = await client.post("/invitations/accept", json=wanted)
+    joined = await client.post("/join/new-account", json=wanted)
     assert joined.status_code == 201, joined.text
     assert [each["role"] for each in joined.json()["organizations"]] == ["developer"]
-    again = await hub.client().post("/invitations/accept", json=wanted)
+    again = await hub.client().post("/join/new-account", json=wanted)
     assert (again.status_code, again.json()["code"]) == (403, "wrong_link")
     other = await hub.owner()
     second = await other.made("/invitations", {"email": "grace@example.com", "role": "viewer"})
-    stranger = await ada.post("/invitations/join", {"token": second["token"]})
+    stranger = await ada.post("/join", {"token": second["token"]})
     assert stranger.json()["code"] == "not_for_you"
     client.headers["X-CSRF-Token"] = joined.json()["csrf_token"]
-    taken = await client.post("/invitations/join", json={"token": second["token"]})
+    taken = await client.post("/join", json={"token": second["token"]})
     assert taken.status_code == 201
     vague = await client.get("/calls")
     assert (vague.status_code, vague.json()["code"]) == (400, "which_organization")

@@ -83,6 +83,8 @@ async def test_every_error_is_a_problem_with_a_stable_code(hub: Hub, ada: Person
         assert (response.status_code, response.json()["code"]) == (status, code), path
         assert response.headers["content-type"] == "application/problem+json"
         assert response.json()["request_id"] == response.headers["X-Request-ID"]
+    allowed = (await ada.client.request("OPTIONS", f"/teams/{ada.user_id}")).headers["Allow"]
+    assert allowed == "DELETE, GET, PATCH"
     await ada.made("/teams", {"name": "Night"})
     twice = await ada.post("/teams", {"name": "NIGHT"})
     assert (twice.status_code, twice.json()["code"]) == (409, "conflict")
