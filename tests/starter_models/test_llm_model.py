@@ -17,8 +17,8 @@ from recipe.llm.example import example_dialogue, example_tools
 from recipe.llm.scoring import taken_apart
 
 MODEL = pack_dir() / "llm" / "starter.gguf"
-HAND_WRITTEN = ("offgrammar", "handwritten")
-"""Two sets, each written without sight of the training's grammar and of the other."""
+HAND_WRITTEN = ("offgrammar", "handwritten", "unseen")
+"""Sets, each written without sight of the training's grammar and of the others."""
 SYSTEM = """You are the receptionist of Larkspur Dental.
 Today is Tuesday.
 We are open Monday to Friday from nine to five, and on Saturday from ten to one. We are closed on Sunday.

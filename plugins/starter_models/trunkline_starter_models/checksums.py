@@ -10,6 +10,6 @@ ASR: dict[str, str] = {
 }
 
 LLM: dict[str, str] = {
-    "starter.gguf": "51b1d7d939d99cb68b85eba7f5f3636f26430b33ae75bcd255b1528e494c6a3b",
-    "starter.gguf.sha256": "752b24c179c41a56e5ce1b19b2beed2a44e53afe58fde01c68807af5ac7c2b6a",
+    "starter.gguf": "82840e236e598a8e828e16bb8b65a7d41f7762229d0d1535dabe687a0fabc595",
+    "starter.gguf.sha256": "5335eb5e05d4464349f257f565c7c3ce0bf229098a9469160d67edd281def9cb",
 }
