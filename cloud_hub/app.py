@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
@@ -118,19 +118,24 @@ def create_app(
 
 def api_routes() -> Iterator[APIRoute]:
     """Return all routes of the API."""
-    for router in (setup_page.router, *ROUTERS):
-        for route in router.routes:
-            assert isinstance(route, APIRoute)
-            yield route
+    return _routes((setup_page.router, *ROUTERS))
 
 
 def methods_at(path: str) -> list[str]:
     """Return the methods that a path knows, in all its routes together."""
+    routers = ROUTERS if path.startswith(f"{PREFIX}/") else (setup_page.router,)
     below = path.removeprefix(PREFIX)
     found = {
         method
-        for route in api_routes()
+        for route in _routes(routers)
         if route.path_regex.match(below)
         for method in route.methods or ()
     }
     return sorted(found)
+
+
+def _routes(routers: Iterable[APIRouter]) -> Iterator[APIRoute]:
+    for router in routers:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            yield route

@@ -201,13 +201,13 @@ def seen_version(
     """Return the version that the client saw.
 
     Raises:
-        ProblemError: 428 without `If-Match`, 412 with one that is no version of ours.
+        ProblemError: 428 without `If-Match`, 400 with one that the hub never gave.
     """
     if if_match is None:
         raise ProblemError(428, "if_match_required", "send the ETag that you saw in If-Match")
     found = _ETAG.match(if_match)
     if found is None:
-        raise stale()
+        raise ProblemError(400, "bad_if_match", "this is no ETag of the hub's")
     return int(found[1])
 
 

@@ -22,7 +22,7 @@ Times are RFC 3339 in UTC, money is integer millionths of a currency unit."""
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _ERRORS = {
-    "400": "The request makes no sense: a cursor of another list, no choice of organization",
+    "400": "It makes no sense: another list's cursor, a foreign ETag, no choice of organization",
     "401": "Nobody is signed in, or the key is not valid",
     "403": "Whoever asks may not do this",
     "404": "There is no such thing in this organization",
