@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMPILED = {"llama-cpp-python"}
@@ -85,8 +86,8 @@ def _on_linux(entry: str) -> bool:
     return " or " in marker or not any(word in marker for word in other)
 
 
-def _toml(path: Path) -> dict[str, dict[str, list[str]]]:
-    data: dict[str, dict[str, list[str]]] = tomllib.loads(path.read_text(encoding="utf-8"))
+def _toml(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     return data
 
 

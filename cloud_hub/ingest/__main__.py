@@ -27,7 +27,9 @@ async def work(settings: FleetSettings, database: DatabaseSettings) -> None:
     try:
         await worker.run(settings.nats_replicas)
     finally:
-        await client.drain()
+        # What was acknowledged is flushed; draining would wait for pulls that nobody reads any more.
+        await client.flush()
+        await client.close()
         await engine.dispose()
 
 
