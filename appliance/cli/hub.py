@@ -37,7 +37,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(epilog='Example: trunkline hub claim https://hub.example.com:8443 --name "Front desk"')
 def claim(
     url: Annotated[
         str, typer.Argument(metavar="[URL]", help="The hub: https://host:port.", show_default=False)
@@ -69,7 +69,7 @@ def claim(
     print(f"This box is now {identity.box_id} of {identity.api_url}.")
 
 
-@app.command()
+@app.command(epilog="Example: trunkline hub status --json")
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show which hub this box belongs to, and for how long its certificate is good."""
     files = HubFiles(data_dir(config) / FOLDER)
@@ -83,7 +83,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             print(f"{label.replace('_', ' '):<20} {value}")
 
 
-@app.command()
+@app.command(epilog="Example: trunkline hub unlink")
 def unlink(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     local: Annotated[
