@@ -73,8 +73,9 @@ async def fetch_authority(url: str) -> Authority:
     """Ask a hub for its root certificate, before anything can be checked.
 
     Raises:
-        ClaimError: there is no hub, or what it sends is no certificate.
+        ClaimError: the address is not HTTPS, there is no hub, or what it sends is no certificate.
     """
+    _require_https(url)
     try:
         pem = await _get_authority(url, ssl.create_default_context())
         vouched = True
@@ -111,6 +112,12 @@ def same_fingerprint(one: str, other: str) -> bool:
     return len(plain[0]) == 64 and plain[0] == plain[1]
 
 
+def _require_https(url: str) -> None:
+    # In plain text anybody could answer, vouched for by nobody, and read the secret of the claim.
+    if not url.startswith("https://"):
+        raise ClaimError(f"{url} is no address of a hub: write https://HOST:PORT")
+
+
 class Door:
     """The hub's HTTPS interface for boxes, seen from a box.
 
@@ -118,9 +125,13 @@ class Door:
         url: `https://host:port`.
         ca: the hub's root certificate, PEM: all that is trusted.
         files: with an identity in them the box shows its certificate.
+
+    Raises:
+        ClaimError: the address is not HTTPS.
     """
 
     def __init__(self, url: str, ca: str, files: HubFiles | None = None) -> None:
+        _require_https(url)
         context = files.tls_context() if files and files.identity() else pinned_context(ca)
         self._ca = ca
         self._client = httpx.AsyncClient(base_url=url, verify=context, timeout=TIMEOUT_S)

@@ -99,6 +99,21 @@ async def test_a_box_joins_by_the_code_that_an_operator_enters(
         assert (box.name, box.serial_number, box.state) == ("Reception", "SN-7", "active")
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "127.0.0.1:9", "hub.example.com"])
+async def test_a_hub_is_asked_over_https_alone(url: str, device_authority_pem: str) -> None:
+    # Whoever answers in plain text could hand out an authority of their own, and read the claim's secret.
+    with pytest.raises(ClaimError, match="https://") as refused:
+        await fetch_authority(url)
+    assert refused.value.final
+    with pytest.raises(ClaimError, match="https://"):
+        Door(url, device_authority_pem)
+
+
+@pytest.fixture(scope="module")
+def device_authority_pem(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return CertificateAuthority.open(tmp_path_factory.mktemp("authority")).root_pem
+
+
 async def test_the_key_never_leaves_the_box_and_nobody_else_can_read_it(
     hub: DeviceHub, files: HubFiles
 ) -> None:
