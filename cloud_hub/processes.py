@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes that are started again when they die, and go when their parent goes."""
+"""What runs beside the rest for a while: tasks, and child processes that are started again when they die."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +21,24 @@ STEADY_S = 30.0
 
 
 @asynccontextmanager
+async def in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
+    """Do `work` in a task for as long as the block lasts."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
 async def kept_running(
     name: str, command: Sequence[str], environment: Mapping[str, str]
 ) -> AsyncIterator[None]:
     """Keep a process running for the length of the block; at its end it gets SIGTERM and time to finish."""
-    keeper = asyncio.create_task(_keep(name, command, environment), name=f"keeper of {name}")
-    try:
+    async with in_background(_keep(name, command, environment), f"keeper of {name}"):
         yield
-    finally:
-        keeper.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await keeper
 
 
 async def _keep(name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:

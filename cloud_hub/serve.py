@@ -11,19 +11,17 @@ for people alone: start as many as are needed, next to `python -m cloud_hub.inge
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import uvicorn
@@ -42,7 +40,7 @@ from cloud_hub.db.session import create_engine
 from cloud_hub.fleet.service import FleetService, fleet_service
 from cloud_hub.fleet.settings import FleetSettings
 from cloud_hub.fleet.tls_peer import QuietServer
-from cloud_hub.processes import kept_running
+from cloud_hub.processes import in_background, kept_running
 from cloud_hub.settings import DatabaseSettings
 
 log = logging.getLogger(__name__)
@@ -127,10 +125,10 @@ async def running_hub(
                 _worker_environment(settings, database),
             )
             await stack.enter_async_context(worker)
-        await stack.enter_async_context(_in_background(_upkeep(jobs), "upkeep"))
+        await stack.enter_async_context(in_background(_upkeep(jobs), "upkeep"))
         if database.cluster is not None:
             watch = _watch(database.cluster, database.url("jobs"))
-            await stack.enter_async_context(_in_background(watch, "database watch"))
+            await stack.enter_async_context(in_background(watch, "database watch"))
         app = create_app(settings.api, engine)
         url = await stack.enter_async_context(_serving(app, settings.api))
         token = await make_setup_link(engine)
@@ -205,17 +203,6 @@ def _alone(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise HubInUseError(f"another hub works in {folder}: stop it first") from error
         yield
-
-
-@asynccontextmanager
-async def _in_background(work: Coroutine[Any, Any, None], name: str) -> AsyncIterator[None]:
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def _upkeep(jobs: AsyncEngine) -> None:

@@ -14,8 +14,9 @@ from sqlite_utils import Database
 from appliance.store.errors import SlotTakenError
 from appliance.store.outbox import Outbox
 from appliance.store.reader import appointment
-from appliance.store.records import CRASHED, Appointment, Event, from_text, to_text
+from appliance.store.records import CRASHED, Appointment, Event, from_text
 from appliance.store.transcript import transcript
+from appliance.wire.ids import to_text
 from appliance.wire.topics import CALLS
 
 _log = structlog.get_logger(__name__)

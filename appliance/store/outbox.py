@@ -22,8 +22,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from appliance.store.policy import Gate, Policy
-from appliance.store.records import to_text
-from appliance.wire.ids import new_id
+from appliance.wire.ids import new_id, to_text
 from appliance.wire.link import DROPPED, MAX_ROW_BYTES
 
 ROW_BYTES = 80

@@ -15,8 +15,9 @@ from sqlite_utils import Database
 
 from appliance.store import database
 from appliance.store.outbox import ROW_BYTES, OutboxPart
-from appliance.store.records import Appointment, CallRecord, Event, Line, Usage, from_text, to_text
+from appliance.store.records import Appointment, CallRecord, Event, Line, Usage, from_text
 from appliance.store.transcript import transcript
+from appliance.wire.ids import to_text
 
 
 class Reader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any, Protocol
 
 CRASHED = "crashed"
@@ -126,17 +126,6 @@ class Appointment:
     created_at: datetime
 
 
-def to_text(at: datetime) -> str:
-    """Return a time as the file keeps it: UTC, ISO 8601 to the millisecond, so that it sorts.
-
-    Raises:
-        ValueError: the time has no time zone.
-    """
-    if at.tzinfo is None:
-        raise ValueError(f"{at} has no time zone")
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def from_text(text: str) -> datetime:
-    """Return the time that `to_text` wrote."""
+    """Return the time that `appliance.wire.ids.to_text` wrote."""
     return datetime.fromisoformat(text)

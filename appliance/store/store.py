@@ -23,8 +23,9 @@ from appliance.store.outbox import (
 )
 from appliance.store.policy import Policy
 from appliance.store.reader import Reader
-from appliance.store.records import Appointment, EventLike, to_text
+from appliance.store.records import Appointment, EventLike
 from appliance.store.writer import Writer
+from appliance.wire.ids import to_text
 from appliance.wire.topics import CALLS
 
 STORE_FILE = "trunkline.db"

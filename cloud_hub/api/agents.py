@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.fields import Body, Digest, Document, Line, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing, wrong_field
 from cloud_hub.db.models import Agent, AgentVersion
 
@@ -104,7 +104,7 @@ async def list_agents(
             select(Agent).where(Agent.deleted_at.is_(None)),
             Agent.id,
             AgentView.model_validate,
-            cursors=Cursors(desk.hub.master, f"agents:{desk.who.organization}"),
+            cursors=desk.cursors("agents"),
             cursor=cursor,
             limit=limit,
         )
@@ -176,7 +176,7 @@ async def list_agent_versions(
             select(AgentVersion).where(AgentVersion.agent_id == agent_id),
             AgentVersion.number,
             VersionView.model_validate,
-            cursors=Cursors(desk.hub.master, f"versions:{desk.who.organization}:{agent_id}"),
+            cursors=desk.cursors("versions", agent_id),
             cursor=cursor,
             limit=limit,
             descending=True,

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.fields import Body, Document, Moment, Name, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing, wrong_field
 from cloud_hub.db.models import Appliance, ApplianceGroup, DesiredState, ReportedState
 from cloud_hub.fleet.claim import (
@@ -152,14 +152,13 @@ async def list_appliances(
     for name in ("state", "online", "group_id"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(getattr(Appliance, name) == value)
-    place = f"appliances:{desk.who.organization}"
     async with desk.reading() as session:
         return await page(
             session,
             query,
             Appliance.id,
             ApplianceView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("appliances"),
             cursor=wanted.cursor,
             limit=wanted.limit,
         )
@@ -286,14 +285,13 @@ async def list_appliance_groups(
     desk: Reading, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[GroupView]:
     """List groups of boxes, oldest first."""
-    place = f"groups:{desk.who.organization}"
     async with desk.reading() as session:
         return await page(
             session,
             select(ApplianceGroup),
             ApplianceGroup.id,
             GroupView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("groups"),
             cursor=cursor,
             limit=limit,
         )

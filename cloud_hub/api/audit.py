@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from cloud_hub.api.deeds import Reading
 from cloud_hub.api.fields import Body, Digest, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.db import audit
 from cloud_hub.db.models import AuditEntry
 
@@ -72,7 +72,7 @@ async def list_audit_entries(
             query,
             AuditEntry.seq,
             EntryView.model_validate,
-            cursors=Cursors(desk.hub.master, f"audit:{desk.who.organization}"),
+            cursors=desk.cursors("audit"),
             cursor=wanted.cursor,
             limit=wanted.limit,
             descending=True,

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Reading
 from cloud_hub.api.fields import Body, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing
 from cloud_hub.db.ids import first_of
 from cloud_hub.db.models import Call, CallEvent, Turn
@@ -126,14 +126,13 @@ _EQUAL = (
 @router.get("/calls", operation_id="list_calls")
 async def list_calls(desk: Reading, wanted: Annotated[CallFilter, Query()]) -> Page[CallView]:
     """List calls, newest first."""
-    place = f"calls:{desk.who.organization}"
     async with desk.reading() as session:
         return await page(
             session,
             _chosen(wanted),
             Call.id,
             CallView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("calls"),
             cursor=wanted.cursor,
             limit=wanted.limit,
             descending=True,
@@ -164,7 +163,6 @@ async def list_call_events(
     call_id: UUID, desk: Reading, limit: Limit = 100, cursor: CursorText = None
 ) -> Page[EventView]:
     """List the call's event log, in its order."""
-    place = f"events:{desk.who.organization}:{call_id}"
     async with desk.reading() as session:
         await _call(session, call_id)
         return await page(
@@ -172,7 +170,7 @@ async def list_call_events(
             select(CallEvent).where(CallEvent.call_id == call_id),
             CallEvent.seq,
             EventView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("events", call_id),
             cursor=cursor,
             limit=limit,
         )

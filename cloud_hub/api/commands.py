@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Writing
 from cloud_hub.api.fields import Body, Document, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing
 from cloud_hub.db.models import Appliance, Command
 from cloud_hub.fleet.commands import CommandRefusedError, give
@@ -55,7 +55,6 @@ async def list_commands(
     appliance_id: UUID, desk: Reading, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[CommandView]:
     """List a box's commands, newest first."""
-    place = f"commands:{desk.who.organization}:{appliance_id}"
     async with desk.reading() as session:
         await _box(session, appliance_id)
         return await page(
@@ -63,7 +62,7 @@ async def list_commands(
             select(Command).where(Command.appliance_id == appliance_id),
             Command.id,
             CommandView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("commands", appliance_id),
             cursor=cursor,
             limit=limit,
             descending=True,

@@ -24,6 +24,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.door import Asking, Who
+from cloud_hub.api.pages import Cursors
 from cloud_hub.api.problems import ProblemError
 from cloud_hub.api.services import Services, services
 from cloud_hub.db import audit
@@ -83,6 +84,11 @@ class Desk:
         user_id = self.who.id if self.who.kind == "user" else None
         async with tenant(self.hub.engine, self.who.organization, user_id=user_id) as session:
             yield session
+
+    def cursors(self, of: str, within: UUID | None = None) -> Cursors:
+        """Cursors of one list, which no other list and no other organization takes."""
+        inner = "" if within is None else f":{within}"
+        return Cursors(self.hub.master, f"{of}:{self.who.organization}{inner}")
 
     async def perform(self, deed: Deed) -> Response:
         """Do the deed, write the audit entry, keep the answer, commit; then answer."""

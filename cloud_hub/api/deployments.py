@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Writing, shown
 from cloud_hub.api.fields import Body, Line, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing
 from cloud_hub.db.models import Deployment, DeploymentTarget
 from cloud_hub.fleet.desired import DeploymentRefusedError, deploy, halt
@@ -122,7 +122,7 @@ async def list_deployments(
             query,
             Deployment.id,
             DeploymentView.model_validate,
-            cursors=Cursors(desk.hub.master, f"deployments:{desk.who.organization}"),
+            cursors=desk.cursors("deployments"),
             cursor=wanted.cursor,
             limit=wanted.limit,
             descending=True,

@@ -16,7 +16,7 @@ from cloud_hub.api.deeds import Done, Reading, Writing
 from cloud_hub.api.door import Asking, Who
 from cloud_hub.api.fields import Body, Email, Moment, Name, Password, Token, View
 from cloud_hub.api.members import Role, check_grant
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing
 from cloud_hub.api.services import Services, services
 from cloud_hub.api.session import (
@@ -93,14 +93,13 @@ async def list_invitations(
     desk: Reading, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[InvitationView]:
     """List invitations, oldest first, with what became of them."""
-    place = f"invitations:{desk.who.organization}"
     async with desk.reading() as session:
         return await page(
             session,
             select(Invitation),
             Invitation.id,
             InvitationView.model_validate,
-            cursors=Cursors(desk.hub.master, place),
+            cursors=desk.cursors("invitations"),
             cursor=cursor,
             limit=limit,
         )

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.door import Who
 from cloud_hub.api.fields import Body, Moment, Name, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing, wrong_field
 from cloud_hub.auth.operations import SCOPES, scopes_of
 from cloud_hub.auth.secrets import KeyText, digest
@@ -91,7 +91,7 @@ async def list_keys(desk: Reading, limit: Limit = 50, cursor: CursorText = None)
             select(ApiKey),
             ApiKey.id,
             KeyView.model_validate,
-            cursors=Cursors(desk.hub.master, f"keys:{desk.who.organization}"),
+            cursors=desk.cursors("keys"),
             cursor=cursor,
             limit=limit,
         )

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.door import Who
 from cloud_hub.api.fields import Body, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page
+from cloud_hub.api.pages import CursorText, Limit, Page
 from cloud_hub.api.problems import ProblemError, missing
 from cloud_hub.auth.operations import GRANTABLE
 from cloud_hub.db.models import Membership, User
@@ -46,7 +46,7 @@ async def list_members(
     desk: Reading, limit: Limit = 50, cursor: CursorText = None
 ) -> Page[MemberView]:
     """List members."""
-    cursors = Cursors(desk.hub.master, f"members:{desk.who.organization}")
+    cursors = desk.cursors("members")
     query = _members().order_by(Membership.user_id).limit(limit + 1)
     if cursor is not None:
         query = query.where(Membership.user_id > UUID(cursors.read(cursor)))

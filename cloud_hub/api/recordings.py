@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading
 from cloud_hub.api.fields import Body, Digest, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing
 from cloud_hub.db.models import Recording
 from cloud_hub.fleet.recordings import RecordingFiles
@@ -68,7 +68,7 @@ async def list_recordings(
             query,
             Recording.id,
             RecordingView.model_validate,
-            cursors=Cursors(desk.hub.master, f"recordings:{desk.who.organization}"),
+            cursors=desk.cursors("recordings"),
             cursor=wanted.cursor,
             limit=wanted.limit,
             descending=True,

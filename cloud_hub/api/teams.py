@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.fields import Body, Moment, Name, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing
 from cloud_hub.db.models import Membership, Team, TeamMember
 
@@ -50,7 +50,7 @@ async def list_teams(desk: Reading, limit: Limit = 50, cursor: CursorText = None
             select(Team),
             Team.id,
             TeamView.model_validate,
-            cursors=Cursors(desk.hub.master, f"teams:{desk.who.organization}"),
+            cursors=desk.cursors("teams"),
             cursor=cursor,
             limit=limit,
         )

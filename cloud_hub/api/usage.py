@@ -14,7 +14,7 @@ from sqlalchemy.types import BigInteger, Text
 
 from cloud_hub.api.deeds import Reading
 from cloud_hub.api.fields import Body, Moment, View
-from cloud_hub.api.pages import Cursors, CursorText, Limit, Page, page
+from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.db.models import Usage
 
 router = APIRouter(tags=["usage"])
@@ -95,7 +95,7 @@ async def list_usage(desk: Reading, wanted: Annotated[UsageList, Query()]) -> Pa
             _chosen(select(Usage), wanted),
             Usage.id,
             UsageView.model_validate,
-            cursors=Cursors(desk.hub.master, f"usage:{desk.who.organization}"),
+            cursors=desk.cursors("usage"),
             cursor=wanted.cursor,
             limit=wanted.limit,
             descending=True,

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from cloud_hub.fleet.ca import write_private
+from cloud_hub.keyfile import write_private
 
 KEY_BRAND: Final = "tlk"
 """What every API key begins with, so that scanners of leaked secrets know it."""

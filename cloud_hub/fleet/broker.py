@@ -27,8 +27,9 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-from cloud_hub.fleet.ca import CertificateAuthority, write_private
+from cloud_hub.fleet.ca import CertificateAuthority
 from cloud_hub.fleet.nkeys import AccountKey
+from cloud_hub.keyfile import write_private
 
 log = logging.getLogger(__name__)
 

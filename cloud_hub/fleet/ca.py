@@ -10,7 +10,6 @@ from it but the public key, and writes the name itself.
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from cloud_hub.keyfile import write_private
 
 BOX_LIFETIME = timedelta(days=90)
 SERVER_LIFETIME = timedelta(days=365)
@@ -271,18 +272,6 @@ def key_hash(key: CertificatePublicKeyTypes) -> bytes:
         )
     )
     return digest.finalize()
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may ever have read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
 
 
 def _create(folder: Path, now: datetime) -> None:

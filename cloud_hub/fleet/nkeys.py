@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from cloud_hub.fleet.ca import write_private
+from cloud_hub.keyfile import ed25519_key
 
 _ACCOUNT = 0 << 3
 _SERVER = 13 << 3
@@ -40,17 +39,7 @@ class AccountKey:
     @classmethod
     def open(cls, path: Path) -> AccountKey:
         """Return the key kept in `path` (PEM, mode 0600), made at first use."""
-        if not path.exists():
-            pem = Ed25519PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            write_private(path, pem.decode())
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{path} is not an Ed25519 key")  # noqa: TRY004
-        return cls(key)
+        return cls(ed25519_key(path))
 
     def sign(self, claims: dict[str, Any]) -> str:
         """Return a token over `claims`, with issuer, time and id filled in."""

@@ -11,18 +11,16 @@ run many times.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.fleet.box_routes import bundle_routes
 from cloud_hub.fleet.broker import EmbeddedBroker
-from cloud_hub.fleet.ca import CertificateAuthority, write_private
+from cloud_hub.fleet.ca import CertificateAuthority
 from cloud_hub.fleet.callout import Callout, Disconnector
 from cloud_hub.fleet.claim import Claims
 from cloud_hub.fleet.device_api import device_app
@@ -32,6 +30,8 @@ from cloud_hub.fleet.register import DatabaseRegister
 from cloud_hub.fleet.settings import FleetSettings, process_name
 from cloud_hub.fleet.tls_peer import device_server, server_context
 from cloud_hub.fleet.uploads import upload_routes
+from cloud_hub.keyfile import write_private
+from cloud_hub.processes import in_background
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ async def fleet_service(
         await callout.start()
         system = await access.connect_system(process_name("disconnector"))
         stack.push_async_callback(system.close)
-        await stack.enter_async_context(_running(Disconnector(system, register).run()))
+        await stack.enter_async_context(
+            in_background(Disconnector(system, register).run(), "disconnector")
+        )
         recordings = RecordingFiles(settings.data_folder / "recordings")
         own = [bundle_routes(engine), upload_routes(engine, recordings)]
         await stack.enter_async_context(_serving(settings, authority, claims, [*own, *routers]))
@@ -82,17 +84,6 @@ async def fleet_service(
         stack.push_async_callback(driver.stop)
         await driver.start()
         yield FleetService(authority, claims, broker, driver)
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 @asynccontextmanager

@@ -7,11 +7,10 @@ import base64
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.wire import Signed
-from cloud_hub.fleet.ca import write_private
+from cloud_hub.keyfile import ed25519_key
 
 S = TypeVar("S", bound=Signed)
 
@@ -26,17 +25,7 @@ class SigningKey:
     @classmethod
     def open(cls, path: Path) -> SigningKey:
         """Return the key kept in `path` (PEM, mode 0600), made at first use."""
-        if not path.exists():
-            pem = Ed25519PrivateKey.generate().private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-            write_private(path, pem.decode())
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError(f"{path} is not an Ed25519 key")  # noqa: TRY004
-        return cls(key)
+        return cls(ed25519_key(path))
 
     def sign(self, message: S) -> S:
         """Return the message with its signature."""

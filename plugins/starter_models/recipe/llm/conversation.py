@@ -24,12 +24,12 @@ _IDLE = {
 _CORE = {"hours": 18, "address": 17, "parking": 13, "payment": 12, "prices": 6, "services": 4}
 """What most callers ask for, and how often."""
 _ALSO = {
-    "parking": corpus.topics()["premises"]["car parking where"].questions,
-    "payment": corpus.topics()["money"]["cards and cash"].questions,
-    "phone": corpus.topics()["company"]["phone number"].questions,
-    "email": corpus.topics()["company"]["email address"].questions,
+    "parking": ("premises", "car parking where"),
+    "payment": ("money", "cards and cash"),
+    "phone": ("company", "phone number"),
+    "email": ("company", "email address"),
 }
-"""Questions of the corpus that topics beside it answer too."""
+"""Topics of the corpus (file and name) whose questions topics beside it answer too."""
 _OPEN_QUESTIONS = (
     "(do you have|is there|have you got) (a|any|the) {t}[ there]?", "(what about|how about|and|tell me about) the {t}[?]",
     "(where|when|how much|what) is the {t}?", "(can|could|may) I (use|get|have|buy|rent|try|see|bring|borrow) (a|the|my) {t}?",
@@ -167,7 +167,11 @@ class Conversation(Writer):
             templates = phrases.CALLER[key] if key != "address" else topics.ADDRESS.questions
         else:
             templates = topics.EXTRA[key].questions
-        if (wide := corpus.callers(key) or _ALSO.get(key, ())) and rng.random() < 0.6:
+        wide = corpus.callers(key)
+        if key in _ALSO:
+            file, name = _ALSO[key]
+            wide = corpus.topics()[file][name].questions
+        if wide and rng.random() < 0.6:
             templates = wide
         values = slots(rng, business.trade, "dollars")
         if key in ("languages", "insurance") and key in business.facts:

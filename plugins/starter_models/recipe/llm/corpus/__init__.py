@@ -24,6 +24,7 @@ class Topic:
     questions: tuple[str, ...]
 
 
+@cache
 def _read(path: Path) -> dict[str, Topic]:
     found: dict[str, tuple[list[str], list[str]]] = {}
     facts: list[str] = []
