@@ -32,9 +32,6 @@ FALL_S = 10.0
 CALM = 0.8
 """Below this share of the target it is calm; between it and the target nothing changes."""
 
-WAIT_SHARE = 0.5
-"""An engine's queue may take up this share of the target."""
-
 
 class Level(IntEnum):
     """What is given up, each with all before it."""
@@ -63,7 +60,6 @@ class Admission:
         self.level = Level.NORMAL
         self._window = window_s
         self._answers: deque[tuple[float, float]] = deque()
-        self._waits: deque[tuple[float, float]] = deque()
         self._moved = -math.inf
         self._calm_since: float | None = None
 
@@ -72,20 +68,14 @@ class Admission:
         self._answers.append((now_s, latency_ms))
         return self.update(now_s)
 
-    def waited(self, now_s: float, wait_ms: float) -> Level:
-        """Note how long a request waited in an engine's queue."""
-        self._waits.append((now_s, wait_ms))
-        return self.update(now_s)
-
     def p95_ms(self) -> float | None:
         """Return the 95th percentile of the answers in the window, None without any."""
         return _p95(ms for _, ms in self._answers)
 
     def update(self, now_s: float) -> Level:
         """Let time pass; return the level from now on."""
-        for samples in (self._answers, self._waits):
-            while samples and samples[0][0] <= now_s - self._window:
-                samples.popleft()
+        while self._answers and self._answers[0][0] <= now_s - self._window:
+            self._answers.popleft()
         if self._share(FEWEST) > 1:
             self._calm_since = None
             if now_s - self._moved >= RISE_S and self.level < Level.FULL:
@@ -108,13 +98,9 @@ class Admission:
         measured before the last step says nothing of what it brought.
         """
         answers = [ms for at, ms in self._answers if at > self._moved]
-        waits = [ms for at, ms in self._waits if at > self._moved]
-        shares = [0.0]
-        if len(answers) >= fewest:
-            shares.append((_p95(answers) or 0.0) / self.target_p95_ms)
-        if len(waits) >= fewest:
-            shares.append((_p95(waits) or 0.0) / (self.target_p95_ms * WAIT_SHARE))
-        return max(shares)
+        if len(answers) < fewest:
+            return 0.0
+        return (_p95(answers) or 0.0) / self.target_p95_ms
 
     def _move(self, now_s: float, level: int) -> None:
         self.level, self._moved = Level(level), now_s

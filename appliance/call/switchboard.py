@@ -173,11 +173,6 @@ class Switchboard:
         else:
             self._take(leg, agent)
 
-    def engine_waited(self, wait_ms: float) -> None:
-        """Note how long a request waited in an engine's queue: it tells of load before answers do."""
-        self.admission.waited(self._clock(), wait_ms)
-        self._load_due = 0.0
-
     def media(self, frames: Sequence[MediaFrame]) -> None:
         """Run one tick: every call hears its frame, all voices are scored at once, all act."""
         calls: list[_Call] = []

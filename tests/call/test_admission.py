@@ -76,13 +76,6 @@ def test_a_box_whose_calls_have_all_ended_takes_calls_again() -> None:
     assert admission.update(100 + FALL_S) is Level.BRIEF
 
 
-def test_requests_that_queue_for_an_engine_are_load_before_any_answer_is_slow() -> None:
-    admission = Admission(900)
-    for at in range(10):
-        admission.waited(at / 10, 600)
-    assert admission.level is Level.LEAN
-
-
 @given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 10_000)), max_size=200))
 def test_the_level_moves_one_step_at_a_time_and_never_faster_than_allowed(
     measured: list[tuple[float, float]],

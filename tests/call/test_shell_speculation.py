@@ -218,7 +218,7 @@ def test_an_overloaded_box_refuses_new_calls_and_keeps_those_it_has(tmp_path: Pa
         board.incoming(leg)
         await fakes.speak([leg], fakes.seconds(2))
         for _ in range(200):
-            board.engine_waited(5000)
+            admission.answered(asyncio.get_running_loop().time(), 5000)
             await fakes.speak([leg], fakes.seconds(0.1))
         assert board.admission.level is Level.FULL
         late = fakes.FakeLeg(board, "late")
