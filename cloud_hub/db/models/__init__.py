@@ -37,6 +37,7 @@ from cloud_hub.db.models.people import (
     User,
     UserToken,
 )
+from cloud_hub.db.models.processes import JobRun, RateLimit
 
 __all__ = [
     "ROLES",
@@ -61,9 +62,11 @@ __all__ = [
     "DesiredState",
     "IdempotencyKey",
     "Invitation",
+    "JobRun",
     "Membership",
     "Organization",
     "QuarantinedRow",
+    "RateLimit",
     "Recording",
     "RecoveryCode",
     "ReportedState",

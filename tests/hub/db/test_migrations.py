@@ -21,7 +21,7 @@ from cloud_hub.db.models import Base
 from tests.hub.db.sample import fill
 from tests.hub.servers import Database, database_for_tests
 
-REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008"]
 
 
 @pytest.fixture
