@@ -37,6 +37,7 @@ from cloud_hub.api.services import Services
 from cloud_hub.api.settings import ApiSettings
 from cloud_hub.auth.operations import RULES
 from cloud_hub.auth.passwords import Passwords
+from cloud_hub.fleet.recordings import RecordingStore
 
 PREFIX = "/v1"
 ROUTERS: tuple[APIRouter, ...] = (
@@ -63,7 +64,11 @@ class UnruledRouteError(RuntimeError):
 
 
 def create_app(
-    settings: ApiSettings, engine: AsyncEngine, *, passwords: Passwords | None = None
+    settings: ApiSettings,
+    engine: AsyncEngine,
+    *,
+    passwords: Passwords | None = None,
+    recordings: RecordingStore | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -71,11 +76,12 @@ def create_app(
         settings: of the API.
         engine: of the role `trunkline_api`; whoever made it disposes of it.
         passwords: how passwords are hashed, when not at the default cost.
+        recordings: where the sound is, when not as the environment says.
 
     Raises:
         UnruledRouteError: a route is not in the table of operations.
     """
-    services = Services.build(settings, engine, passwords)
+    services = Services.build(settings, engine, passwords, recordings)
     app = FastAPI(
         title="Trunkline hub",
         version="1",

@@ -39,6 +39,7 @@ from cloud_hub.db.addresses import Database, open_database
 from cloud_hub.db.session import create_engine
 from cloud_hub.fleet.service import FleetService, fleet_service
 from cloud_hub.fleet.settings import FleetSettings
+from cloud_hub.fleet.storage import StorageSettings
 from cloud_hub.fleet.tls_peer import QuietServer
 from cloud_hub.processes import in_background, kept_running
 from cloud_hub.settings import DatabaseSettings
@@ -75,6 +76,7 @@ class HubSettings:
     database: DatabaseSettings = field(default_factory=DatabaseSettings)
     fleet: FleetSettings = field(default_factory=FleetSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,10 @@ async def running_hub(
         stack.push_async_callback(engine.dispose)
         jobs = create_engine(database.url("jobs"), pool_size=1)
         stack.push_async_callback(jobs.dispose)
-        fleet = await stack.enter_async_context(fleet_service(settings.fleet, engine, routers))
+        recordings = settings.storage.open(settings.fleet.data_folder)
+        fleet = await stack.enter_async_context(
+            fleet_service(settings.fleet, engine, routers, recordings)
+        )
         for number in range(settings.workers.ingest_workers):
             worker = kept_running(
                 f"ingest worker {number + 1}",
@@ -129,7 +134,7 @@ async def running_hub(
         if database.cluster is not None:
             watch = _watch(database.cluster, database.url("jobs"))
             await stack.enter_async_context(in_background(watch, "database watch"))
-        app = create_app(settings.api, engine)
+        app = create_app(settings.api, engine, recordings=recordings)
         url = await stack.enter_async_context(_serving(app, settings.api))
         token = await make_setup_link(engine)
         link = f"{settings.api.url_at(url)}/setup#{token}" if token else None
@@ -158,7 +163,9 @@ async def serve_api(settings: HubSettings) -> None:
         sys.exit("TRUNKLINE_HUB_DATABASE_API_URL is not set: this process needs the database")
     engine = create_engine(url.get_secret_value())
     try:
-        async with _serving(create_app(settings.api, engine), settings.api) as bound:
+        recordings = settings.storage.open(settings.api.data_folder)
+        app = create_app(settings.api, engine, recordings=recordings)
+        async with _serving(app, settings.api) as bound:
             _say(f"API for people and programs: {bound}/v1")
             await stopping.wait()
     finally:

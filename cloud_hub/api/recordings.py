@@ -3,26 +3,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import re
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import FileResponse, StreamingResponse
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading
 from cloud_hub.api.fields import Body, Digest, Moment, View
 from cloud_hub.api.pages import CursorText, Limit, Page, page
-from cloud_hub.api.problems import missing
+from cloud_hub.api.problems import ProblemError, missing
 from cloud_hub.db.models import Recording
-from cloud_hub.fleet.recordings import RecordingFiles
+from cloud_hub.fleet.recordings import RecordingFiles, RecordingStore
 
 router = APIRouter(tags=["recordings"])
 
-FOLDER = "recordings"
-"""In the hub's data folder, as `fleet.service` has it."""
+_RANGE = re.compile(r"^bytes=(\d{0,15})-(\d{0,15})$")
 _SOUND: dict[int | str, dict[str, object]] = {
     200: {"description": "The sound", "content": {"audio/*": {}}},
     206: {"description": "The part that `Range` asked for", "content": {"audio/*": {}}},
@@ -88,16 +88,22 @@ async def get_recording(recording_id: UUID, desk: Reading) -> RecordingView:
     response_class=FileResponse,
     responses=_SOUND,
 )
-async def get_recording_content(recording_id: UUID, desk: Reading) -> Response:
+async def get_recording_content(recording_id: UUID, desk: Reading, request: Request) -> Response:
     """The sound itself; `Range` is understood."""
+    store = desk.hub.recordings
     async with desk.reading() as session:
         row = await _row(session, recording_id)
-        path = _path(desk.hub.settings.data_folder, row)
+        size = await _size(store, row.storage_key)
         await desk.note(session, Done(None, "recording.listen", ("recording", recording_id)))
     # What a box calls its upload is not believed so far that a browser would run it.
     sound = row.content_type.startswith("audio/")
     kind = row.content_type if sound else "application/octet-stream"
-    return FileResponse(path, media_type=kind, filename=f"{row.call_id}{path.suffix}")
+    if isinstance(store, RecordingFiles):
+        path = store.path(row.storage_key)
+        return FileResponse(path, media_type=kind, filename=str(row.call_id))
+    headers = {"Content-Disposition": f'attachment; filename="{row.call_id}"'}
+    wanted = request.headers.get("range", "")
+    return _streamed(store, row.storage_key, size, wanted, {**headers, "Content-Type": kind})
 
 
 async def _row(session: AsyncSession, recording_id: UUID) -> Recording:
@@ -107,8 +113,49 @@ async def _row(session: AsyncSession, recording_id: UUID) -> Recording:
     return row
 
 
-def _path(data_folder: Path, row: Recording) -> Path:
-    path = RecordingFiles(data_folder / FOLDER).path(row.storage_key)
-    if not path.is_file():
+async def _size(store: RecordingStore, key: str) -> int:
+    try:
+        size = await asyncio.to_thread(store.size, key)
+    except OSError as error:
+        detail = "the storage of recordings does not answer"
+        raise ProblemError(503, "unavailable", detail, headers={"Retry-After": "5"}) from error
+    if size is None:
         raise missing("recording")
-    return path
+    return size
+
+
+def _streamed(
+    store: RecordingStore, key: str, size: int, wanted: str, headers: dict[str, str]
+) -> Response:
+    """Return the object through the hub: the browser never learns where it lies."""
+    headers = {**headers, "Accept-Ranges": "bytes"}
+    part = stretch(wanted, size)
+    if part is None:
+        whole = {**headers, "Content-Length": str(size)}
+        return StreamingResponse(store.read(key, 0, size - 1), 200, whole)
+    first, last = part
+    if first > last:
+        refused = {"Content-Range": f"bytes */{size}"}
+        raise ProblemError(416, "range_not_satisfiable", "it is shorter than that", headers=refused)
+    headers |= {
+        "Content-Range": f"bytes {first}-{last}/{size}",
+        "Content-Length": str(last - first + 1),
+    }
+    return StreamingResponse(store.read(key, first, last), 206, headers)
+
+
+def stretch(wanted: str, size: int) -> tuple[int, int] | None:
+    """Return the first and last byte that a `Range` asks for (RFC 9110, 14.1.2).
+
+    None asks for all: no range, several, or one that is not understood. The first is after the last
+    when there is nothing to give.
+    """
+    found = _RANGE.match(wanted)
+    if found is None or found[1] == found[2] == "":
+        return None
+    if not found[1]:
+        return (max(0, size - int(found[2])), size - 1) if int(found[2]) else (1, 0)
+    first, last = int(found[1]), int(found[2] or size - 1)
+    if found[2] and last < first:
+        return None
+    return (first, min(last, size - 1)) if first < size else (1, 0)

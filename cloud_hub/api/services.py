@@ -14,6 +14,8 @@ from cloud_hub.auth.passwords import Passwords
 from cloud_hub.auth.secrets import MasterSecret
 from cloud_hub.auth.sessions import Lifetime
 from cloud_hub.auth.totp import SecondFactors
+from cloud_hub.fleet.recordings import RecordingStore
+from cloud_hub.fleet.storage import StorageSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Services:
 
     Attributes:
         engine: of the role `trunkline_api`.
+        recordings: where the sound is.
         key_notes: when the use of a key was last written, by key.
     """
 
@@ -40,11 +43,16 @@ class Services:
     passwords: Passwords
     factors: SecondFactors
     limits: Limits
+    recordings: RecordingStore
     key_notes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def build(
-        cls, settings: ApiSettings, engine: AsyncEngine, passwords: Passwords | None = None
+        cls,
+        settings: ApiSettings,
+        engine: AsyncEngine,
+        passwords: Passwords | None = None,
+        recordings: RecordingStore | None = None,
     ) -> Services:
         """Return the parts that the settings ask for."""
         if settings.secret is not None:
@@ -57,7 +65,13 @@ class Services:
             Buckets(settings.sign_in_rate),
         )
         return cls(
-            settings, engine, master, passwords or Passwords(), SecondFactors(master), limits
+            settings,
+            engine,
+            master,
+            passwords or Passwords(),
+            SecondFactors(master),
+            limits,
+            recordings or StorageSettings().open(settings.data_folder),
         )
 
     @property

@@ -25,9 +25,10 @@ from cloud_hub.fleet.callout import Callout, Disconnector
 from cloud_hub.fleet.claim import Claims
 from cloud_hub.fleet.device_api import device_app
 from cloud_hub.fleet.driver import FleetDriver
-from cloud_hub.fleet.recordings import RecordingFiles
+from cloud_hub.fleet.recordings import RecordingStore
 from cloud_hub.fleet.register import DatabaseRegister
 from cloud_hub.fleet.settings import FleetSettings, process_name
+from cloud_hub.fleet.storage import StorageSettings
 from cloud_hub.fleet.tls_peer import device_server, server_context
 from cloud_hub.fleet.uploads import upload_routes
 from cloud_hub.keyfile import write_private
@@ -46,7 +47,10 @@ class FleetService:
 
 @asynccontextmanager
 async def fleet_service(
-    settings: FleetSettings, engine: AsyncEngine, routers: Sequence[APIRouter] = ()
+    settings: FleetSettings,
+    engine: AsyncEngine,
+    routers: Sequence[APIRouter] = (),
+    recordings: RecordingStore | None = None,
 ) -> AsyncIterator[FleetService]:
     """Run the hub's side of the boxes.
 
@@ -54,6 +58,7 @@ async def fleet_service(
         settings: where everything listens and keeps its files.
         engine: of the API role.
         routers: more routes for boxes; they take `device_api.box_of` as a dependency.
+        recordings: where recordings are kept, when not as the environment says.
     """
     authority = settings.authority()
     claims = Claims(engine, authority, settings.signing_key().public, settings.address())
@@ -75,8 +80,8 @@ async def fleet_service(
         await stack.enter_async_context(
             in_background(Disconnector(system, register).run(), "disconnector")
         )
-        recordings = RecordingFiles(settings.data_folder / "recordings")
-        own = [bundle_routes(engine), upload_routes(engine, recordings)]
+        store = recordings or StorageSettings().open(settings.data_folder)
+        own = [bundle_routes(engine), upload_routes(engine, store)]
         await stack.enter_async_context(_serving(settings, authority, claims, [*own, *routers]))
         hub = await access.connect_hub(process_name("fleet"))
         stack.push_async_callback(hub.close)

@@ -18,7 +18,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -26,7 +26,7 @@ from cloud_hub.db.ids import uuid7
 from cloud_hub.db.models.calls import Recording, Upload
 from cloud_hub.db.session import tenant
 from cloud_hub.fleet.device_api import box_of
-from cloud_hub.fleet.recordings import RecordingFiles
+from cloud_hub.fleet.recordings import RecordingStore
 from cloud_hub.fleet.register import Registered
 from cloud_hub.ingest.writes import identifier
 
@@ -38,6 +38,8 @@ MAX_PIECE = 4 << 20
 KEPT = timedelta(days=30)
 CHECKSUM_MISMATCH = 460
 PATH = "/v1/box/uploads"
+_PATIENCE = text("SET LOCAL idle_in_transaction_session_timeout = '15min'")
+"""While gigabytes are checked, the upload stays locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Announced:
     content_type: str
 
 
-def upload_routes(engine: AsyncEngine, files: RecordingFiles) -> APIRouter:
+def upload_routes(engine: AsyncEngine, files: RecordingStore) -> APIRouter:
     """Return the routes of uploads.
 
     Args:
@@ -85,7 +87,7 @@ def upload_routes(engine: AsyncEngine, files: RecordingFiles) -> APIRouter:
 class Uploads:
     """What the routes do."""
 
-    def __init__(self, engine: AsyncEngine, files: RecordingFiles) -> None:
+    def __init__(self, engine: AsyncEngine, files: RecordingStore) -> None:
         self._engine = engine
         self._files = files
 
@@ -159,11 +161,14 @@ class Uploads:
             raise HTTPException(507, "the hub cannot store it now", TUS) from error
 
     async def _complete(self, session: AsyncSession, upload: Upload) -> bool:
-        key = upload.storage_key
-        digest = await asyncio.to_thread(self._files.digest, key, upload.length)
-        if digest != upload.sha256:
+        key, sha256 = upload.storage_key, bytes(upload.sha256)
+        await session.execute(_PATIENCE)
+        try:
+            right = await asyncio.to_thread(self._files.finish, key, upload.length, sha256)
+        except OSError as error:
+            raise HTTPException(507, "the hub cannot store it now", TUS) from error
+        if not right:
             return False
-        await asyncio.to_thread(self._files.finish, key)
         upload.status, upload.completed_at = "complete", datetime.now(UTC)
         if upload.call_id is not None:
             session.add(_recording(upload, upload.call_id, key))

@@ -43,7 +43,6 @@ class RateLimit(Base):
     """
 
     __tablename__ = "rate_limits"
-    __table_args__ = {"prefixes": ["UNLOGGED"]}
 
     name: Mapped[bytes] = mapped_column(primary_key=True)
     full_at: Mapped[datetime]
