@@ -269,6 +269,10 @@ class Box:
             pool.turn_detector,
         )
 
+    def version_id(self, agent: Agent) -> str:
+        """Return which version of the hub's this agent is; "" for one of the box's own."""
+        return "" if self.member is None else self.member.version_id(agent)
+
     def toolbox(self, agent: Agent, caller: str) -> ToolBox:
         """Return the agent's tools, for one call."""
         tools: list[Tool] = []

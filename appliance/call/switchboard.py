@@ -59,6 +59,10 @@ class Desk(Protocol):
         """Return the agent's tools."""
         ...
 
+    def version_id(self, agent: Agent) -> str:
+        """Return which version of the hub's this agent is; "" for one of the box's own."""
+        ...
+
 
 @dataclass(slots=True)
 class _Call:
@@ -251,6 +255,7 @@ class Switchboard:
             trunk=info.trunk,
             protocol_id=info.protocol_id,
             recording_path=str(path or ""),
+            agent_version_id=self._desk.version_id(agent),
             **facts,
         )
         log = EventLog(lambda event: self._event(call_id, event))

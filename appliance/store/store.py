@@ -112,12 +112,16 @@ class Store(Reader):
         called: str = "",
         direction: str = "inbound",
         agent_version: str = "",
+        agent_version_id: str = "",
         transport: str = "",
         trunk: str = "",
         protocol_id: str = "",
         recording_path: str = "",
     ) -> None:
-        """A call exists from here on. The arguments are those of `CallRecord`."""
+        """A call exists from here on. The arguments are those of `CallRecord`.
+
+        `agent_version_id` is for the hub alone, and of its making: which version of its agent this is.
+        """
         row = {
             "id": call_id,
             "agent": agent,
@@ -133,6 +137,8 @@ class Store(Reader):
         }
         at = changes.now_text()
         fact = {"call_id": call_id, **{key: row[key] for key in _BEGAN}}
+        if agent_version_id:
+            fact["agent_version_id"] = agent_version_id
 
         def work(db: Database) -> None:
             db.table("calls").insert(row)

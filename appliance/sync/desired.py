@@ -119,6 +119,10 @@ class DesiredState:
         """Return an agent of the hub's for a new call."""
         return None if self.loaded is None else self.loaded.agent(name)
 
+    def version_id(self, agent: Agent) -> str:
+        """Return the hub's id of this version; "" when the hub did not send it, or not like this."""
+        return "" if self.loaded is None else self.loaded.version_id(agent)
+
     def call_ended(self, revision: str, *, failed: bool) -> None:
         """Note how a call of the agent with this `Agent.revision` ended."""
         loaded = self.loaded

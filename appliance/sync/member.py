@@ -135,6 +135,10 @@ class Member:
         """Return an agent of the hub's, for a new call."""
         return self.desired.agent(name)
 
+    def version_id(self, agent: Agent) -> str:
+        """Return which version of the hub's this is; "" for an agent of the box's own."""
+        return self.desired.version_id(agent)
+
     def call_event(self, call_id: str, kind: str, data: Mapping[str, Any]) -> None:
         """Note what happens in a call."""
         if kind in TROUBLES and not data.get("late"):

@@ -65,6 +65,12 @@ class Loaded:
             return sent
         return sent if self.check(self.bundle, {name: edited}) else edited
 
+    def version_id(self, agent: Agent) -> str:
+        """Return the hub's id of this version; "" when the hub did not send it, or not like this."""
+        if self.agents.get(agent.name) != agent:
+            return ""
+        return next(each.id for each in self.bundle.agents if each.name == agent.name)
+
     def names(self) -> list[str]:
         """Return the names of all its agents."""
         return sorted({*self.agents, *self.edited.names()})

@@ -16,11 +16,17 @@ from appliance.wire.message import Part, Time
 
 
 class CallBegan(Part):
-    """`call.began`: a call exists from here on. `call_id` is a UUIDv7 made by the box."""
+    """`call.began`: a call exists from here on. `call_id` is a UUIDv7 made by the box.
+
+    Attributes:
+        agent_version: hash of the agent as it answers, made by the box.
+        agent_version_id: `AgentDocument.id` when it is an agent of the hub's as the hub sent it.
+    """
 
     call_id: str
     agent: str
     agent_version: str = ""
+    agent_version_id: str = ""
     transport: str = ""
     trunk: str = ""
     direction: Literal["inbound", "outbound"] = "inbound"

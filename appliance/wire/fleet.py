@@ -27,10 +27,16 @@ class Desired(Signed):
 
 
 class AgentDocument(Part):
-    """An agent as its YAML text. `sha256` is of the text in UTF-8."""
+    """An agent as its YAML text. `sha256` is of the text in UTF-8.
+
+    Attributes:
+        version: its number, for people.
+        id: of this version at the hub; comes back with each call that it answers.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     version: str = ""
+    id: str = ""
     yaml: str
     sha256: Sha256
 

@@ -42,6 +42,7 @@ class Wishes(BaseModel):
 class AgentText:
     """A version of an agent as the database has it."""
 
+    id: UUID
     name: str
     number: int
     content: Mapping[str, Any]
@@ -70,7 +71,9 @@ def document(agent: AgentText) -> AgentDocument:
     """
     text = agent_yaml(agent.content)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return AgentDocument(name=agent.name, version=str(agent.number), yaml=text, sha256=digest)
+    return AgentDocument(
+        name=agent.name, version=str(agent.number), id=str(agent.id), yaml=text, sha256=digest
+    )
 
 
 def agent_yaml(content: Mapping[str, Any]) -> str:

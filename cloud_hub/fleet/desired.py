@@ -60,7 +60,7 @@ async def deploy(
     agent = await session.get(Agent, (organization_id, version.agent_id))
     if agent is None or agent.deleted_at is not None:
         raise DeploymentRefusedError("the agent was removed")
-    _sendable(AgentText(agent.name, version.number, version.content))
+    _sendable(AgentText(version.id, agent.name, version.number, version.content))
     boxes = await _boxes(session, appliance_id, group_id)
     if not boxes:
         raise DeploymentRefusedError("there is no box to deploy to")
@@ -215,11 +215,11 @@ def _merged(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str,
 
 async def _texts(session: AsyncSession, wishes: Wishes) -> list[AgentText]:
     found = await session.execute(
-        select(Agent.name, AgentVersion.number, AgentVersion.content)
+        select(AgentVersion.id, Agent.name, AgentVersion.number, AgentVersion.content)
         .join(AgentVersion, AgentVersion.agent_id == Agent.id)
         .where(AgentVersion.id.in_(wishes.agents.values()))
     )
-    return [AgentText(row.name, row.number, row.content) for row in found]
+    return [AgentText(row.id, row.name, row.number, row.content) for row in found]
 
 
 async def _boxes(

@@ -54,15 +54,16 @@ CALL_OWNERS = text("SELECT id, appliance_id FROM calls WHERE id = ANY(CAST(:ids 
 CALLS = text(f"""
 INSERT INTO calls (organization_id, id, appliance_id, agent_id, agent_version_id, agent_name,
     agent_hash, direction, status, transport, trunk, caller, called, protocol_id, started_at)
-SELECT app.organization_id(), r.id, r.appliance_id, a.id, v.id, r.agent_name,
+SELECT app.organization_id(), r.id, r.appliance_id, coalesce(v.agent_id, a.id), v.id, r.agent_name,
     r.agent_version, r.direction, 'ringing', r.transport, r.trunk, r.caller, r.called,
     r.protocol_id, r.started_at
 FROM {
-    _rows('''id uuid, appliance_id uuid, agent_name text, agent_version text, direction text,
-    transport text, trunk text, caller text, called text, protocol_id text, started_at timestamptz''')
+    _rows('''id uuid, appliance_id uuid, agent_name text, agent_version text,
+    agent_version_id uuid, direction text, transport text, trunk text, caller text, called text,
+    protocol_id text, started_at timestamptz''')
 }
 LEFT JOIN agents a ON lower(a.name) = lower(r.agent_name) AND a.deleted_at IS NULL
-LEFT JOIN agent_versions v ON v.agent_id = a.id AND encode(v.sha256, 'hex') = r.agent_version
+LEFT JOIN agent_versions v ON v.id = r.agent_version_id
 ON CONFLICT (organization_id, id) DO UPDATE SET
     agent_id = excluded.agent_id, agent_version_id = excluded.agent_version_id,
     agent_name = excluded.agent_name, agent_hash = excluded.agent_hash, direction = excluded.direction,

@@ -195,6 +195,7 @@ class Writes:
             "appliance_id": str(origin.box_id),
             "agent_name": fact.agent,
             "agent_version": fact.agent_version,
+            "agent_version_id": _uuid(fact.agent_version_id),
             "protocol_id": fact.protocol_id,
             "started_at": moment(fact.started_at, origin.received_at),
         }
@@ -287,6 +288,13 @@ def identifier(box_id: UUID, call_id: str) -> UUID:
         return UUID(call_id)
     except ValueError:
         return derived(box_id, "call", str(storable(call_id)))
+
+
+def _uuid(text: str) -> str | None:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
 
 
 def moment(text: str, otherwise: datetime) -> str:

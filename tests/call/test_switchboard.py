@@ -65,6 +65,9 @@ class Desk:
             TextToSpeechChain(Health([Member("voice", self.voice)], clock)),
         )
 
+    def version_id(self, agent: Agent) -> str:
+        return ""
+
     def toolbox(self, agent: Agent, caller: str) -> ToolBox:
         tools = [EndCallTool(tool) for tool in agent.tools if tool.type == "end_call"]
         return ToolBox(tools, agent=agent.name, caller=caller)

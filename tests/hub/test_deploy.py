@@ -22,6 +22,7 @@ from appliance.sync.claim import ClaimDetails, Door
 from appliance.sync.identity import HubFiles
 from cloud_hub.db.ids import uuid7
 from cloud_hub.db.models.agents import Agent, AgentVersion, Deployment, DeploymentTarget
+from cloud_hub.db.models.calls import Call
 from cloud_hub.db.models.fleet import Command, ReportedState
 from cloud_hub.db.session import tenant
 from cloud_hub.fleet.broker import free_port
@@ -87,7 +88,9 @@ class World:
         return version.id
 
     async def deploy(self, document: dict[str, Any], **where: Any) -> UUID:
-        version = await self.version(document)
+        return await self.deploy_version(await self.version(document), **where)
+
+    async def deploy_version(self, version: UUID, **where: Any) -> UUID:
         async with tenant(self.engine, self.organization) as session:
             return await deploy(session, self.organization, version, **where)
 
@@ -236,6 +239,33 @@ async def test_a_box_that_was_away_gets_its_configuration_when_it_connects(
         assert greeting(box) == "Two."
         reported = await world.reported(box_id)
         assert reported.document["agents"]["lab"]["version"] == "2"
+
+
+async def test_a_call_names_the_version_of_the_agent_that_answers_it(
+    world: World, tmp_path: Path
+) -> None:
+    line = MemoryLine(3)
+
+    async def answered_by(box: Box, version: UUID | None) -> None:
+        call = await ring(box, line)
+        call_id = box.store.calls()[0].id
+        call.stopping = True
+
+        async def arrived() -> Call | None:
+            async with tenant(world.engine, world.organization) as session:
+                return await session.get(Call, (world.organization, UUID(call_id)))
+
+        found = await until(arrived, "the call at the hub", 60)
+        assert isinstance(found, Call)
+        assert (found.agent_id, found.agent_version_id) == (world.agent, version)
+
+    async with running_box(tmp_path / "box", line) as box:
+        box_id = await world.join(box.config.box.data_dir)
+        await answered_by(box, None)  # the box's own agent of that name
+        for text in ("One.", "Two."):
+            version = await world.version(content(text))
+            await world.becomes(await world.deploy_version(version, appliance_id=box_id), "done")
+            await answered_by(box, version)
 
 
 async def test_a_rollout_in_stages_halts_at_the_first_box_that_refuses(

@@ -96,6 +96,6 @@ def test_an_agents_content_is_sent_as_a_file_that_reads_back_the_same() -> None:
     content = {"version": 1, "name": "desk", "prompt": 'Say: "hi" - or:\nno # not', "x": ["1", 1]}
     assert YAML(typ="safe").load(agent_yaml(content)) == content
     assert agent_yaml({"yaml": "a: 1\n"}) == "a: 1\n"
-    assert document(AgentText("desk", 3, content)).version == "3"
+    assert document(AgentText(uuid4(), "desk", 3, content)).version == "3"
     with pytest.raises(ValidationError):
-        document(AgentText("Front Desk", 1, content))
+        document(AgentText(uuid4(), "Front Desk", 1, content))

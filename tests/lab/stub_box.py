@@ -57,6 +57,9 @@ class StubDesk:
     def engines_for(self, agent: Agent) -> CallEngines:
         return self.engines
 
+    def version_id(self, agent: Agent) -> str:
+        return ""
+
     def toolbox(self, agent: Agent, caller: str) -> ToolBox:
         return ToolBox([])
 
