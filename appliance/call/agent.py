@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Annotated, Any, Literal
 
 import jsonschema
@@ -21,11 +21,14 @@ from pydantic import (
     model_validator,
 )
 
+from appliance.call.spoken_hours import spoken_hours
 from appliance.call.timing import TurnTaking
 
 _JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-BUILT_IN_VARIABLES = ("today", "time", "date", "caller", "called")
+BUILT_IN_VARIABLES = ("today", "tomorrow", "time", "date", "caller", "called")
+HOURS_VARIABLES = ("hours_today", "hours_tomorrow")
+"""Known where a `book_appointment` tool tells the opening hours; empty on a day that is closed."""
 
 
 class _Model(BaseModel):
@@ -172,29 +175,38 @@ class Agent(_Model):
         if twice:
             msg = f"tools: {', '.join(twice)} is defined twice; give each tool its own name"
             raise ValueError(msg)
+        known = [*BUILT_IN_VARIABLES, *(HOURS_VARIABLES if self._opening_hours() else ())]
         for field in ("prompt", "greeting"):
             try:
-                self._render(getattr(self, field), dict.fromkeys(BUILT_IN_VARIABLES, "x"))
+                self._render(getattr(self, field), dict.fromkeys(known, "x"))
             except TemplateError as error:
                 msg = (
-                    f"{field}: {error}; known variables are "
-                    f"{', '.join([*self.variables, *BUILT_IN_VARIABLES])}"
+                    f"{field}: {error}; known variables are {', '.join([*self.variables, *known])}"
                 )
+                if any(name in str(error) for name in HOURS_VARIABLES):
+                    msg += "; the hours of a day come from a book_appointment tool: add one"
                 raise ValueError(msg) from error
         return self
 
     def render(self, template: str, now: datetime, *, caller: str = "", called: str = "") -> str:
         """Fill a template (`prompt` or `greeting`) for a call that begins at `now` (local time)."""
-        return self._render(
-            template,
-            {
-                "today": _WEEKDAYS[now.weekday()],
-                "time": f"{now:%H:%M}",
-                "date": f"{now:%Y-%m-%d}",
-                "caller": caller,
-                "called": called,
-            },
-        )
+        today, tomorrow = (_WEEKDAYS[day.weekday()] for day in (now, now + timedelta(days=1)))
+        variables = {
+            "today": today,
+            "tomorrow": tomorrow,
+            "time": f"{now:%H:%M}",
+            "date": f"{now:%Y-%m-%d}",
+            "caller": caller,
+            "called": called,
+        }
+        if hours := self._opening_hours():
+            for name, day in zip(HOURS_VARIABLES, (today, tomorrow), strict=True):
+                variables[name] = spoken_hours(*hours[day], self.language) if day in hours else ""
+        return self._render(template, variables)
+
+    def _opening_hours(self) -> dict[str, tuple[time, time]]:
+        """Return those of the first calendar, by weekday."""
+        return next((tool.hours for tool in self.tools if isinstance(tool, BookAppointment)), {})
 
     def _render(self, template: str, built_in: Mapping[str, str]) -> str:
         return _JINJA.from_string(template).render({**built_in, **self.variables}).strip()

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -67,6 +67,45 @@ def test_a_template_variable_that_nobody_sets_is_named(tmp_path: Path) -> None:
     [problem] = problems(tmp_path, GOOD.replace("{{ today }}", "{{ todai }}"))
     assert "'todai' is undefined" in problem
     assert "today" in problem
+
+
+NEAR = "Today {{ hours_today or 'closed' }}, {{ tomorrow }} {{ hours_tomorrow or 'closed' }}."
+
+
+@pytest.mark.parametrize(
+    ("day", "language", "told"),
+    [
+        (
+            datetime(2026, 3, 3, tzinfo=UTC),
+            "en-GB",
+            "Today from nine to half past five, Wednesday closed.",
+        ),
+        (
+            datetime(2026, 3, 5, tzinfo=UTC),
+            "en",
+            "Today closed, Friday from quarter to eight to ten twenty.",
+        ),
+        (datetime(2026, 3, 6, tzinfo=UTC), "de", "Today 07:45 - 10:20, Saturday closed."),
+    ],
+)
+def test_a_prompt_tells_the_hours_of_today_and_tomorrow(
+    tmp_path: Path, day: datetime, language: str, told: str
+) -> None:
+    hours = '{Tuesday: ["09:00", "17:30"], Friday: ["07:45", "10:20"]}'
+    text = f"version: 1\nname: desk\nlanguage: {language}\nprompt: |\n  {NEAR}\n"
+    text += f"tools:\n  - type: book_appointment\n    hours: {hours}\n"
+    (tmp_path / "desk.yaml").write_text(text)
+    agent = load_agent(tmp_path / "desk.yaml")
+    assert agent.render(agent.prompt, day) == told
+
+
+def test_hours_without_a_calendar_are_an_error_that_says_where_they_come_from(
+    tmp_path: Path,
+) -> None:
+    text = f"version: 1\nname: desk\nprompt: |\n  {NEAR}\n"
+    [problem] = problems(tmp_path, text)
+    assert "hours_today" in problem
+    assert "add one" in problem
 
 
 def test_a_missing_prompt_and_a_second_mistake_are_both_reported(tmp_path: Path) -> None:

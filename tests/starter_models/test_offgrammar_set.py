@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The hand-written dialogues that score the starter model must themselves be sound.
 
-There are three sets, each written without sight of the training data. The same rules hold for all.
+There are five sets, each written without sight of the training data. The same rules hold for all.
 """
 
 from itertools import permutations
@@ -34,6 +34,8 @@ SIZES = {
     "offgrammar.yaml": Size(60, 260, 20, bookings=40, cuts=4, goodbyes=50),
     "handwritten.yaml": Size(50, 280, 20, bookings=50, cuts=4, goodbyes=50),
     "unseen.yaml": Size(40, 240, 21, bookings=35, cuts=3, goodbyes=38),
+    "reception.yaml": Size(40, 280, 13, bookings=35, cuts=0, goodbyes=38),
+    "reception_unseen.yaml": Size(40, 280, 12, bookings=35, cuts=0, goodbyes=38),
 }
 
 
@@ -87,7 +89,10 @@ class TestSet:
 
 @pytest.mark.parametrize("names", list(permutations(SETS, 2)), ids="-".join)
 def test_the_sets_share_no_caller_turn_but_the_commonplace(names: tuple[str, str]) -> None:
-    one, other = ({t["user"].lower() for d in SETS[name] for t in d["turns"]} for name in names)
+    one, other = (
+        {t["user"].lower() for d in SETS[name] for t in d["turns"] if len(t["user"].split()) > 3}
+        for name in names
+    )
     assert len(one & other) <= 0.02 * len(other)
 
 

@@ -12,7 +12,7 @@ from recipe.domain import WEEKDAYS, Clock
 from recipe.grammar import expand, tidy
 from recipe.llm import corpus, topics, words
 from recipe.llm.corpus import Topic
-from recipe.llm.hours import Hours, random_hours
+from recipe.llm.hours import Hours, random_hours, spoken_span
 
 _WIDE = 0.7  # share of businesses that tell what the corpus tells
 
@@ -46,6 +46,7 @@ class Business:
         facts: topic to the sentences that answer it, word for word in the prompt.
         prices: service to the answer about its price.
         oddments: thing that no topic foresees to the sentence about it.
+        near: "today" and "tomorrow" to the sentence of the prompt about that day, where it has one.
         wide: the facts beyond hours, address and prices are of `recipe.llm.corpus`, under "file/topic".
     """
 
@@ -57,6 +58,7 @@ class Business:
     facts: dict[str, str] = field(default_factory=dict)
     prices: dict[str, str] = field(default_factory=dict)
     oddments: dict[str, str] = field(default_factory=dict)
+    near: dict[str, str] = field(default_factory=dict)
     wide: bool = False
 
     def weekday(self, day: str) -> str:
@@ -78,7 +80,17 @@ class Business:
         on = day.capitalize() if day in ("today", "tomorrow") else f"On {day}"
         if said is None:
             return f"I'm sorry, we are closed {on[0].lower() + on[1:]}."
+        if day in self.near:
+            return self.near[day]
         return tidy(f"{on} we are open {said}.")
+
+    def tell_near_days(self) -> str:
+        """The sentences about today and tomorrow, as the box writes them; they become the answers."""
+        for day in ("today", "tomorrow"):
+            span = self.hours.span.get(self.weekday(day))
+            open_then = f"open {spoken_span(*span)}" if span else "closed"
+            self.near[day] = f"{day.capitalize()} we are {open_then}."
+        return " ".join(self.near.values())
 
     def takes(self, day: str, clock: Clock) -> bool:
         """Whether it is open then; unknown closing times count as open."""
@@ -148,8 +160,9 @@ def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _price_lines(rng: random.Random, business: Business, currency: str) -> str:
-    count = rng.choice((0, 1, 2, 2, 3, 3, 3, 4))
+def priced(rng: random.Random, business: Business, currency: str, count: int | None = None) -> str:
+    """Sentences with the prices of so many services, or of up to four; they become the business's."""
+    count = rng.choice((0, 1, 2, 2, 3, 3, 3, 4)) if count is None else count
     chosen = rng.sample(business.trade.services, min(count, len(business.trade.services)))
     if rng.random() < 0.15 and chosen:
         chosen[-1] = words.made_up(rng).lower() + rng.choice((" test", " check", " treatment", ""))
@@ -241,7 +254,7 @@ def random_business(
         values |= {"num": words.number(rng, 2, 60), "lang": rng.choice(words.LANGUAGES)}
         business.facts[key] = tidy(expand(rng.choice(topic.facts), rng, values))
         told.append(business.facts[key])
-    prices = _price_lines(rng, business, currency) if rng.random() < rich + 0.2 else ""
+    prices = priced(rng, business, currency) if rng.random() < rich + 0.2 else ""
     if prices:
         business.facts["prices"] = prices
         told.append(prices)
@@ -254,7 +267,7 @@ def random_business(
         if thing not in business.oddments:
             business.oddments[thing] = line
             told.append(line)
-    business.prompt = _prompt(rng, business, told, days=days)
+    business.prompt = prompt_of(rng, business, told, days=days)
     return business
 
 
@@ -301,7 +314,8 @@ def _services_line(rng: random.Random, business: Business) -> str:
     )
 
 
-def _prompt(rng: random.Random, business: Business, told: list[str], *, days: bool) -> str:
+def prompt_of(rng: random.Random, business: Business, told: list[str], *, days: bool = True) -> str:
+    """The system message that tells these sentences, and today's weekday where `days`."""
     role = expand(rng.choice(_ROLES), rng, {"name": business.name, "noun": business.trade.noun})
     date = expand(
         rng.choice(("Today is {d}.", "Today is {d}.", "Today is {d}.", "It is {d} today.", "Today is {d}, the (first|third|tenth|twelfth|twentieth) of (May|June|March).")),

@@ -203,10 +203,10 @@ class Conversation(Writer):
             asked = self.question()
             if asked.kind != "unknown":
                 break
-        if asked.kind != "unknown" and self.rng.random() < 0.07:
+        if asked.kind != "unknown" and self.rng.random() < 0.11:
             more = self.question()
             if more.kind != "unknown" and more.answer != asked.answer:
-                self.hear(asked.text + self.rng.choice((" ", " And ")) + more.text)
+                self.hear(_joined(asked.text, more.text, self.rng))
                 self.answer(f"{asked.answer} {more.answer}", "two")
                 return
         self.hear(self.with_aside(asked.text))
@@ -343,6 +343,14 @@ class Conversation(Writer):
             return
         self.hear(self.said("vague_day" if self.day is None else "vague_time"))
         self.answer("", "vague")
+
+
+def _joined(first: str, second: str, rng: random.Random) -> str:
+    """Two questions as one thing said."""
+    if rng.random() < 0.5:
+        return first + rng.choice((" ", " And ")) + second
+    link = rng.choice((", and ", " and ", ", and also ", ", "))
+    return first.rstrip(".?") + link + domain.small_start(second)
 
 
 def offered_tools(rng: random.Random) -> list[dict[str, Any]]:

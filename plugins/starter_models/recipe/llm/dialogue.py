@@ -219,7 +219,7 @@ class Writer:
         self.answered = True
 
     def said_fix(self, intent: str, **values: str) -> str:
-        """A value said wrong and then right."""
+        """A sentence of the corpus alone, with these values."""
         return tidy(
             expand(choose(corpus.callers(intent), self.rng, test=self.test), self.rng, values)
         )
@@ -231,7 +231,7 @@ class Writer:
         self.refused = ""
         self.day = domain.random_day(rng) if give() < 0.5 else None
         self.clock = domain.random_clock(rng) if give() < 0.4 else None
-        name = words.caller_name(rng) if self.name is None and give() < 0.3 else None
+        name = words.caller_name(rng) if self.name is None and give() < 0.35 else None
         if rng.random() < 0.05 and not (self.day or self.clock):
             self.hear(f"{rng.choice(self.business.trade.complaints).capitalize()}.")
             self.name = self.name or None
@@ -247,6 +247,9 @@ class Writer:
     ) -> str:  # fmt: skip
         """The caller asks for an appointment."""
         rng = self.rng
+        if day and clock and name and not service and rng.random() < 0.6:
+            when = domain.when_phrase(rng, day, clock)
+            return self.with_aside(self.said_fix("book_all", name=name, when=when))
         if rng.random() < 0.4:
             text = domain.booking_text(
                 rng, day=day, clock=clock, name=name, service=service, test=self.test
@@ -321,23 +324,27 @@ class Writer:
             text = self._corrected(text)
         if intent == "give_name" and rng.random() < 0.06:
             text = self.said_fix("fix_name", name=name or "", wrong=words.caller_name(rng))
-        if name and day and clock and rng.random() < 0.4:
-            text = self.said("name_and_when", name=name, when=when)
-        elif name and (day or clock):
-            draw = rng.random()
-            if draw < 0.3:
-                parts = [p for p in (name, said_day, said_time) if p]
-                rng.shuffle(parts)
-                text = tidy(", ".join(parts) + ".")
-            else:
-                plain = choose(phrases.NAME_WITH, rng, test=self.test)
-                kind = rng.choice(("give_name", "name_aside"))
-                wide = choose(corpus.callers(kind), rng, test=self.test)
-                intro = tidy(expand(rng.choice((plain, wide)), rng, {"name": name}))
-                text = tidy(f"{text} {intro}") if draw < 0.75 else tidy(f"{intro} {text}")
+        if name and (day or clock):
+            text = self._with_name(text, name, said_day, said_time, when)
         self.day, self.clock, self.name = day or self.day, clock or self.clock, name or self.name
         self.hear(text)
         self.proceed()
+
+    def _with_name(self, text: str, name: str, day: str, time: str, when: str) -> str:
+        """What gives a day or a time gives the name too."""
+        rng, draw = self.rng, self.rng.random()
+        if day and time and draw < 0.4:
+            return self.said("name_and_when", name=name, when=when)
+        if not day and draw < 0.5:
+            return self.said_fix("name_time", name=name, time=time)
+        if draw < 0.6:
+            parts = [part for part in (name, day, time) if part]
+            rng.shuffle(parts)
+            return tidy(", ".join(parts) + ".")
+        plain = choose(phrases.NAME_WITH, rng, test=self.test)
+        wide = choose(corpus.callers(rng.choice(("give_name", "name_aside"))), rng, test=self.test)
+        intro = tidy(expand(rng.choice((plain, wide)), rng, {"name": name}))
+        return tidy(f"{text} {intro}" if draw < 0.85 else f"{intro} {text}")
 
     def change(self) -> None:
         """The caller changes what was given, also after the booking: it is booked anew."""
@@ -349,7 +356,12 @@ class Writer:
         ]
         kind = rng.choice([k for k in have if k != "name" or rng.random() < 0.4] or have)
         self.booking = True
-        if kind == "day":
+        if kind == "day" and self.clock and rng.random() < 0.25:
+            self.day, self.clock = domain.random_day(rng), domain.random_clock(rng)
+            when = domain.day_phrase(rng, self.day, self.clock)
+            when += rng.choice((" at ", " at ", ", ", " around ")) + self.clock.spoken(rng)
+            text = self.said("change_day", day=when)
+        elif kind == "day":
             before = self.day
             self.day = domain.random_day(rng)
             text = self.said("change_day", day=domain.day_phrase(rng, self.day))

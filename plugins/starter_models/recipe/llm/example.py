@@ -7,9 +7,8 @@ import random
 from typing import Any
 
 from recipe.domain import WEEKDAYS
-from recipe.llm import words
 from recipe.llm.business import Business
-from recipe.llm.conversation import Conversation
+from recipe.llm.desk import DENTIST, any_today, desk_dialogue
 from recipe.llm.dialogue import Dialogue
 from recipe.llm.hours import Hours
 
@@ -29,8 +28,7 @@ def example_business(rng: random.Random) -> Business:
         {**dict.fromkeys(week, "from nine to five"), "Saturday": "from ten to one"},
         {**dict.fromkeys(week, (9.0, 17.0)), "Saturday": (10.0, 13.0)},
     )
-    dentist = next(trade for trade in words.TRADES if trade.pro == "dentist")
-    business = Business("Larkspur Dental", dentist, rng.choice(WEEKDAYS), hours)
+    business = Business("Larkspur Dental", DENTIST, any_today(rng), hours)
     business.prices = {
         "check-up": "A check-up costs forty dollars.",
         "cleaning": "A cleaning costs sixty dollars.",
@@ -44,7 +42,8 @@ def example_business(rng: random.Random) -> Business:
         "prices": " ".join(business.prices.values()),
     }
     head = (f"You are the receptionist of {business.name}.", f"Today is {business.today}.")
-    business.prompt = "\n".join([*head, *business.facts.values()])
+    hours, *others = business.facts.values()
+    business.prompt = "\n".join([*head, hours, business.tell_near_days(), *others])
     return business
 
 
@@ -64,12 +63,6 @@ def example_tools() -> list[dict[str, Any]]:
 
 
 def example_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
-    """A conversation with the example agent; bookings are more frequent than elsewhere."""
-    talk = Conversation(
-        rng,
-        example_tools(),
-        test=test,
-        business=example_business(rng),
-        greeting=GREETING,
-    )
-    return talk.run(rng.randint(4, 14), {"start_booking": 40, "ask": 36, "small": 16})
+    """A conversation with the example agent."""
+    business = example_business(rng)
+    return desk_dialogue(rng, business, example_tools(), test=test, greeting=GREETING)

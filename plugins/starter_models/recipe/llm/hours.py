@@ -47,6 +47,12 @@ def _range(rng: random.Random, opens: float, closes: float, style: str, link: st
     return link.format(_time(rng, opens, style), _time(rng, closes, style))
 
 
+def spoken_span(opens: float, closes: float) -> str:
+    """Opening and closing time as the box says them."""
+    said = (("half past " if at % 1 else "") + _WORDS[int(at) % 12] for at in (opens, closes))
+    return "from {} to {}".format(*said)
+
+
 def _is_run(days: tuple[str, ...]) -> bool:
     first = WEEKDAYS.index(days[0])
     return tuple(WEEKDAYS[first : first + len(days)]) == days

@@ -7,6 +7,7 @@ import argparse
 import json
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,24 @@ from recipe.llm import circuit
 from recipe.llm import tokenizer as bpe
 from recipe.llm.conversation import quiz, random_dialogue, short_dialogue
 from recipe.llm.data import Batch, batches, patterns
+from recipe.llm.desk import dental_business, desk_dialogue, desk_quiz
 from recipe.llm.dialogue import Dialogue
-from recipe.llm.example import example_dialogue
+from recipe.llm.example import example_business, example_dialogue
 from recipe.llm.model import Llama, Shape
 
 SEED = 11
 _EVERY = 100  # steps between checkpoints
 _PULL = 1e-3  # weight of the norms' excess
-_EXAMPLE, _QUIZ, _SHORT = 0.12, 0.25, 0.3
-"""Shares of dialogues with the example agent, of those that only ask, and of short ones."""
+_MAKERS: tuple[tuple[int, Callable[[random.Random], Dialogue]], ...] = (
+    (30, example_dialogue),
+    (27, lambda rng: desk_dialogue(rng, dental_business(rng))),
+    (8, lambda rng: desk_quiz(rng, example_business(rng))),
+    (10, lambda rng: desk_quiz(rng, dental_business(rng))),
+    (8, random_dialogue),
+    (8, quiz),
+    (9, short_dialogue),
+)
+"""Kinds of dialogues, each with its share: of the example agent, of any dental practice, of any business."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +69,10 @@ class Schedule:
 
 
 def any_dialogue(rng: random.Random) -> Dialogue:
-    """A dialogue of the example agent or of a random business."""
-    draw = rng.random()
-    if draw < _EXAMPLE:
-        return example_dialogue(rng)
-    if draw < _EXAMPLE + _QUIZ:
-        return quiz(rng)
-    return short_dialogue(rng) if draw < _EXAMPLE + _QUIZ + _SHORT else random_dialogue(rng)
+    """A dialogue of a random kind."""
+    shares, makers = zip(*_MAKERS, strict=True)
+    make: Callable[[random.Random], Dialogue] = rng.choices(makers, shares)[0]
+    return make(rng)
 
 
 def loss_of(model: Llama, batch: Batch) -> tuple[Tensor, float]:

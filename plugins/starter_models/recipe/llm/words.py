@@ -207,17 +207,33 @@ def made_up(rng: random.Random, syllables: int = 0) -> str:
 
 
 def caller_name(rng: random.Random) -> str:
-    """A first name: frequent, rare or made up; at times with a surname."""
+    """A first name: frequent, rare or made up; at times with a surname, or a title and a surname."""
     draw = rng.random()
-    if draw < 0.45:
+    if draw < 0.09:
+        title = rng.choice(("Mr.", "Mrs.", "Mrs.", "Ms.", "Miss", "Dr.", "Mr", "Mrs"))
+        return f"{title} {rng.choice(SURNAMES) if rng.random() < 0.5 else made_up(rng)}"
+    if draw < 0.36:
         name = rng.choice(NAMES)
-    elif draw < 0.75:
+    elif draw < 0.62:
         name = rng.choice(MORE_NAMES)
+    elif draw < 0.7:
+        name = _spelled(rng)
     else:
         name = made_up(rng)
     if rng.random() < 0.08:
         name += " " + (rng.choice(SURNAMES) if rng.random() < 0.6 else made_up(rng))
     return name
+
+
+def _spelled(rng: random.Random) -> str:
+    """A name of any letters, as they stand together in no English word."""
+    letters = ""
+    while len(letters) < 3 or (rng.random() < 0.75 and len(letters) < 9):
+        letters += rng.choice("bcdfghjklmnprstvwyz") * rng.choice((0, 1, 1)) + rng.choice(
+            "rzlhnsk"
+        ) * rng.choice((0, 0, 1))
+        letters += rng.choice("aaeeiioouy")
+    return (letters + rng.choice(("", "", "k", "rz", "sh", "n"))).capitalize()
 
 
 def street(rng: random.Random) -> str:

@@ -2,8 +2,9 @@
 """What companies say about themselves and callers ask, by topic, and what else callers say, by intent.
 
 In each file of topics, `F` lines are sentences of a prompt and `Q` lines questions: within a topic every
-sentence answers every question, and none of another topic of the same file does. `callers.txt` holds
-sentences (`Q`) by intent. The notation is that of `recipe.grammar`.
+sentence answers every question, and none of another topic of the same file does. The other files hold what
+callers say (`Q`) by intent, those of the dental desk under `desk_*.txt`. The notation is that of
+`recipe.grammar`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from functools import cache
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_CALLERS = ("callers", "turns")
+_DESK = tuple(
+    f"desk_{what}" for what in ("hours", "place", "prices", "unknown", "booking", "small")
+)
+_CALLERS = ("callers", "turns", *_DESK)
 
 
 @dataclass(frozen=True)
