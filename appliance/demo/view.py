@@ -92,7 +92,7 @@ class LiveCall:
             "box: all of these, wire: measured at the caller"
         )
         table = Table(title=title, caption=caption)
-        table.add_column("", justify="right")
+        table.add_column("", justify="right", no_wrap=True, min_width=1)
         table.add_column("caller said", no_wrap=True, max_width=16)
         stages = ("wait", "hear", "think", "cut", "speak", "play")
         for column in (*stages, "box", "wire"):
