@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m cloud_hub`: the whole hub; `python -m cloud_hub api`: its API alone."""
+"""`python -m cloud_hub`: the whole hub; `api` and `jobs` after it: one of its parts alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import sys
 from cloud_hub.db.addresses import AddressMissingError
 from cloud_hub.db.embedded import EmbeddedPostgresError
 from cloud_hub.fleet.broker import BrokerError
+from cloud_hub.jobs.__main__ import main as jobs
 from cloud_hub.recovery import UnknownPersonError, reset_link
 from cloud_hub.serve import HubInUseError, HubSettings, serve, serve_api
 
 WHAT = {
     "serve": "the whole hub (this is what happens without a word)",
     "api": "the API for people and programs alone; the database is elsewhere",
+    "jobs": "the periodic work alone, as often as wanted; the database is elsewhere",
     "reset-link": "make a link for a person to choose a new password; the hub must be running",
 }
 
@@ -35,6 +37,8 @@ def main() -> None:
             asyncio.run(serve(settings))
         elif arguments.what == "api":
             asyncio.run(serve_api(settings))
+        elif arguments.what == "jobs":
+            jobs()
         elif arguments.email:
             sys.stdout.write(asyncio.run(reset_link(settings, arguments.email)) + "\n")
         else:

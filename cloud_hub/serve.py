@@ -5,7 +5,7 @@
         ...
 
 What settings point elsewhere (PostgreSQL, NATS) is not started here. `serve_api` runs the interface
-for people alone: start as many as are needed, next to `python -m cloud_hub.ingest`.
+for people alone: start as many as are needed, next to `python -m cloud_hub.ingest` and `.jobs`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -28,13 +27,12 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.api.settings import ApiSettings
 from cloud_hub.app import create_app
 from cloud_hub.auth.accounts import make_setup_link
-from cloud_hub.db import embedded, partitions
+from cloud_hub.db import embedded
 from cloud_hub.db.addresses import Database, open_database
 from cloud_hub.db.session import create_engine
 from cloud_hub.fleet.service import FleetService, fleet_service
@@ -47,7 +45,6 @@ from cloud_hub.settings import DatabaseSettings
 log = logging.getLogger(__name__)
 
 DATABASE_WATCH_S = 1.0
-UPKEEP_S = 3600.0
 
 
 class HubInUseError(RuntimeError):
@@ -60,12 +57,14 @@ class WorkerSettings(BaseSettings):
     Attributes:
         data_folder: everything the hub keeps.
         ingest_workers: how many processes apply what boxes send.
+        job_workers: how many processes do the periodic work.
     """
 
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_HUB_", extra="ignore")
 
     data_folder: Path = Path("var/hub")
     ingest_workers: int = Field(1, ge=0, le=64)
+    job_workers: int = Field(1, ge=0, le=16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +116,17 @@ async def running_hub(
         await asyncio.to_thread(database.migrate)
         engine = create_engine(database.url("api"))
         stack.push_async_callback(engine.dispose)
-        jobs = create_engine(database.url("jobs"), pool_size=1)
-        stack.push_async_callback(jobs.dispose)
         recordings = settings.storage.open(settings.fleet.data_folder)
         fleet = await stack.enter_async_context(
             fleet_service(settings.fleet, engine, routers, recordings)
         )
-        for number in range(settings.workers.ingest_workers):
-            worker = kept_running(
-                f"ingest worker {number + 1}",
-                [sys.executable, "-m", "cloud_hub.ingest"],
-                _worker_environment(settings, database),
-            )
-            await stack.enter_async_context(worker)
-        await stack.enter_async_context(in_background(_upkeep(jobs), "upkeep"))
+        environment = _worker_environment(settings, database)
+        counts = {"ingest": settings.workers.ingest_workers, "jobs": settings.workers.job_workers}
+        for part, count in counts.items():
+            command = [sys.executable, "-m", f"cloud_hub.{part}"]
+            for number in range(1, count + 1):
+                worker = kept_running(f"{part} worker {number}", command, environment)
+                await stack.enter_async_context(worker)
         if database.cluster is not None:
             watch = _watch(database.cluster, database.url("jobs"))
             await stack.enter_async_context(in_background(watch, "database watch"))
@@ -212,16 +208,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-async def _upkeep(jobs: AsyncEngine) -> None:
-    """Keep the months ahead ready; what fails is tried again an hour later."""
-    while True:
-        try:
-            await partitions.ensure_ahead(jobs, datetime.now(UTC).date())
-        except (SQLAlchemyError, OSError):
-            log.exception("upkeep of the database failed")
-        await asyncio.sleep(UPKEEP_S)
-
-
 async def _watch(cluster: embedded.Cluster, dsn: str) -> None:
     """Start the embedded server again when it is gone; starting one that runs changes nothing."""
     while True:
@@ -258,7 +244,9 @@ def _worker_environment(settings: HubSettings, database: Database) -> dict[str, 
     fleet = settings.fleet
     return {
         **os.environ,
+        **settings.storage.environment(),
         "TRUNKLINE_HUB_DATABASE_INGEST_URL": database.url("ingest"),
+        "TRUNKLINE_HUB_DATABASE_JOBS_URL": database.url("jobs"),
         "TRUNKLINE_HUB_DATA_FOLDER": str(fleet.data_folder),
         "TRUNKLINE_HUB_NATS_PORT": str(fleet.nats_port),
         "TRUNKLINE_HUB_NATS_URLS": ",".join(fleet.nats_urls),
