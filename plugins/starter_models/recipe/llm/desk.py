@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ruff: noqa: E501 (phrases are best read on one line)
 """The domain the starter model is for: the reception desk of a dental practice.
 
 Its prompt tells opening hours, an address, parking, ways of payment and prices, in any words; callers ask for
@@ -26,9 +27,10 @@ _OWN_WORDS = {"check-up": "price_checkup", "cleaning": "price_cleaning", "fillin
 """Services for which callers have other words, and the intents that hold them."""
 _ASKED = {
     "day": 24, "today": 6, "time": 5, "hours": 12, "price": 20, "prices": 3, "address": 13, "parking": 13,
-    "payment": 13, "unknown": 15, "again": 7,
+    "payment": 13, "unknown": 15, "again": 14,
 }  # fmt: skip
 """What callers ask for, and how often."""
+_GUESSED = 0.14  # share of questions that say what the caller believes
 _WRITTEN = {
     "address": topics.ADDRESS.questions,
     "parking": topics.PARKING.questions,
@@ -39,6 +41,22 @@ _WRITTEN = {
 _BARE = (
     "[(And|What about|How about)] [(a|the)] {service}?", "{service}?", "{service}, (how much|price|cost)?",
 )  # fmt: skip
+_MORE = {
+    "address": (
+        "(It is|That is|You find us) (next to|opposite|behind|above) the {place}.", "Look for the (green|red|blue|white) door.",
+        "The entrance is (at the back|on {street}|next to the {place}).", "Take the (lift|stairs) to the (first|second|third) floor.",
+        "The (bus|tram) stops (outside|at the {place}).", "We moved there from {street}.",
+    ),
+    "parking": (
+        "(It|Parking) is free[ for patients].", "It costs {num} {cur} (an hour|a day).", "The (car park|garage) (on {street}|behind the {place}) costs {num} {cur} an hour.",
+        "You can stay for (an hour|two hours|three hours).", "There is more on {street}.", "We have no parking of our own.",
+    ),
+    "payment": (
+        "We (do not|don't) take (cards|cash|cheques).", "You pay (at the desk|after the visit|on the day).", "(Cheques|Phones) are (fine|welcome) too.",
+        "We do not send bills.",
+    ),
+}  # fmt: skip
+"""What may follow the sentence about a thing; both are the answer."""
 _LATE = ("Friday", "Saturday", "Saturday", "Sunday")
 """Days of the week of which today or tomorrow is likely to be closed, or shorter."""
 _TOPICS = {"parking": ("premises", "car parking where"), "payment": ("money", "cards and cash")}
@@ -67,8 +85,10 @@ def dental_business(rng: random.Random) -> Business:
             file, wide = _TOPICS[key]
             sentences = corpus.topics()[file][wide].facts
         if rng.random() < 0.94:
-            said = expand(rng.choice(sentences), rng, slots(rng, trade, currency))
-            business.facts[key] = tidy(said)
+            said = rng.choice(sentences)
+            if rng.random() < 0.2:
+                said += " " + rng.choice(_MORE[key])
+            business.facts[key] = tidy(expand(said, rng, slots(rng, trade, currency)))
             told.append(business.facts[key])
     prices = priced(rng, business, currency, 3 if rng.random() < 0.8 else None)
     if prices:
@@ -95,6 +115,12 @@ class Desk(Conversation):
     """A conversation with a dental practice."""
 
     asked: _Asked | None = None
+    told_at = 0  # messages there were when the last question had been answered
+
+    def ask(self, tries: int = 1) -> None:
+        """One question, or two in one breath."""
+        super().ask(tries)
+        self.told_at = len(self.dialogue.messages)
 
     def question(self) -> Question:
         """A question about the practice."""
@@ -102,7 +128,7 @@ class Desk(Conversation):
         kind = rng.choices(list(_ASKED), list(_ASKED.values()))[0]
         before, self.asked = self.asked, None
         if kind == "again":
-            if before is None:
+            if before is None or self.told_at != len(self.dialogue.messages):
                 return self.question()
             self.asked = before
             return Question(self._of(before.again), before.answer, "fact")
@@ -133,7 +159,10 @@ class Desk(Conversation):
             named, on_day = domain.day_phrase(rng, day), domain.when_phrase(rng, day, None)
             if day in WEEKDAYS and rng.random() < 0.15:
                 named, on_day = f"{day}s", f"on {day}s"
-            text = self._of("hours_day", phrases.CALLER["hours_day"], day=named, on_day=on_day)
+            if rng.random() < _GUESSED:
+                text = self._of("day_guess", day=named, on_day=on_day)
+            else:
+                text = self._of("hours_day", phrases.CALLER["hours_day"], day=named, on_day=on_day)
             small = text.lower()
             if self.booking and small.startswith(("what about ", "how about ", "and ", "open")):
                 text = f"Are you open {on_day}?"
@@ -152,6 +181,8 @@ class Desk(Conversation):
             text = self._of(own)
         elif rng.random() < 0.12:
             text = tidy(expand(rng.choice(_BARE), rng, {"service": service}))
+        elif rng.random() < _GUESSED:
+            text = self._of("price_guess", service=service)
         else:
             intent = "offered" if rng.random() < 0.12 else "price"
             text = self._of(intent, phrases.CALLER.get(intent, ()), service=service)
@@ -171,8 +202,13 @@ class Desk(Conversation):
         if key in _TOPICS and self.rng.random() < 0.2:
             file, name = _TOPICS[key]
             own = corpus.topics()[file][name].questions
-        text = self._of(key, own, **slots(self.rng, self.business.trade, "dollars"))
+        if self.rng.random() < _GUESSED and (guesses := corpus.callers(f"{key}_guess")):
+            text = domain.said(self.rng, guesses, test=self.test)
+        else:
+            text = self._of(key, own, **slots(self.rng, self.business.trade, "dollars"))
         answer = self.business.facts.get(key)
+        if answer and corpus.callers(f"{key}_again"):
+            self.asked = _Asked(f"{key}_again", answer)
         return Question(text, answer or replies.UNKNOWN, "fact" if answer else "unknown")
 
 

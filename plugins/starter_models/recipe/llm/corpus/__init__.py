@@ -15,7 +15,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _DESK = tuple(
-    f"desk_{what}" for what in ("hours", "place", "prices", "unknown", "booking", "small")
+    f"desk_{what}" for what in ("hours", "place", "prices", "unknown", "booking", "small", "follow")
 )
 _CALLERS = ("callers", "turns", *_DESK)
 
