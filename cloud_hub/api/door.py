@@ -23,6 +23,7 @@ from sqlalchemy import func, text, update
 from cloud_hub.api.browser import check_csrf, token_of
 from cloud_hub.api.problems import ProblemError, request_id
 from cloud_hub.api.services import Services, services
+from cloud_hub.auth.limits import Verdict
 from cloud_hub.auth.operations import RULES, Access, Rule
 from cloud_hub.auth.secrets import KeyText, digest
 from cloud_hub.auth.sessions import Belonging, find
@@ -133,7 +134,7 @@ async def _person(request: Request, hub: Services, ip: str, rule: Rule) -> Who:
     found = await find(hub.engine, token, hub.lifetime) if token else None
     if token is None or found is None:
         raise _unauthorized("sign in, or send an API key")
-    _within(hub.limits.keys.take(f"user:{found.user_id}", time.monotonic()).retry_after_s)
+    _within(await hub.limits.keys.take(f"user:{found.user_id}"))
     check_csrf(request, hub, token)
     organization = None
     if rule.access is Access.MEMBER:
@@ -177,7 +178,7 @@ async def _key(request: Request, hub: Services, credentials: str, ip: str) -> Wh
     named = request.headers.get(ORGANIZATION_HEADER, str(row.organization_id))
     if named.lower() != str(row.organization_id):
         raise ProblemError(403, "not_a_member", "this key belongs to another organization")
-    _within(hub.limits.keys.take(f"key:{row.api_key_id}", time.monotonic()).retry_after_s)
+    _within(await hub.limits.keys.take(f"key:{row.api_key_id}"))
     await _note_use(hub, row.organization_id, row.api_key_id)
     return Who(
         "api_key",
@@ -210,9 +211,9 @@ async def _note_use(hub: Services, organization_id: UUID, key_id: UUID) -> None:
         )
 
 
-def _within(retry_after_s: int) -> None:
-    if retry_after_s:
-        headers = {"Retry-After": str(retry_after_s)}
+def _within(verdict: Verdict) -> None:
+    if not verdict.allowed:
+        headers = {"Retry-After": str(verdict.retry_after_s)}
         raise ProblemError(429, "too_many_requests", "slow down", headers=headers)
 
 

@@ -158,7 +158,7 @@ async def revoke_invitation(invitation_id: UUID, desk: Writing) -> Response:
 async def get_invitation_offer(body: Offer, request: Request, who: Asking) -> OfferView:
     """What an invitation's token offers."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     return OfferView.model_validate(await _offer(hub, body.token))
 
 
@@ -171,7 +171,7 @@ async def get_invitation_offer(body: Offer, request: Request, who: Asking) -> Of
 async def accept_invitation(body: Acceptance, request: Request, who: Asking) -> Response:
     """Open an account and take the place; the answer signs in."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     offer = await _offer(hub, body.token)
     encoded = await accepted_password(
         hub, body.password, offer.email, body.name, offer.organization_name
@@ -191,7 +191,7 @@ async def accept_invitation(body: Acceptance, request: Request, who: Asking) -> 
 async def join_organization(body: Offer, request: Request, who: Asking) -> MembershipView:
     """Take a place with the account that one has; the invitation must be for its address."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     offer = await _offer(hub, body.token)
     async with person(hub.engine, who.user_id) as session:
         email = await session.scalar(select(User.email).where(User.id == who.user_id))

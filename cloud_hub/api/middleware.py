@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_hub.api.problems import MEDIA_TYPE
-from cloud_hub.auth.limits import Buckets
+from cloud_hub.auth.limits import SharedBuckets
 from cloud_hub.db.ids import uuid7
 
 MAX_BODY: Final = 1 << 20
@@ -40,7 +39,7 @@ class Guard:
         secure: browsers reach the hub by TLS.
     """
 
-    def __init__(self, app: ASGIApp, addresses: Buckets, *, secure: bool) -> None:
+    def __init__(self, app: ASGIApp, addresses: SharedBuckets, *, secure: bool) -> None:
         self._app, self._addresses = app, addresses
         self._headers = (*HEADERS, _HSTS) if secure else HEADERS
 
@@ -62,7 +61,7 @@ class Guard:
             await send(message)
 
         address = scope["client"][0] if scope.get("client") else ""
-        verdict = self._addresses.take(address, time.monotonic())
+        verdict = await self._addresses.take(address)
         if not verdict.allowed:
             wait = verdict.retry_after_s
             await _refuse(sending, identity, 429, "too_many_requests", "slow down", wait)

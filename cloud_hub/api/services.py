@@ -9,7 +9,7 @@ from fastapi import Request
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.api.settings import ApiSettings
-from cloud_hub.auth.limits import Buckets
+from cloud_hub.auth.limits import SharedBuckets
 from cloud_hub.auth.passwords import Passwords
 from cloud_hub.auth.secrets import MasterSecret
 from cloud_hub.auth.sessions import Lifetime
@@ -20,11 +20,11 @@ from cloud_hub.fleet.storage import StorageSettings
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How often somebody may ask."""
+    """How often somebody may ask, of all API processes together."""
 
-    keys: Buckets
-    addresses: Buckets
-    sign_ins: Buckets
+    keys: SharedBuckets
+    addresses: SharedBuckets
+    sign_ins: SharedBuckets
 
 
 @dataclass(slots=True)
@@ -60,9 +60,9 @@ class Services:
         else:
             master = MasterSecret.open(settings.data_folder / "api.secret")
         limits = Limits(
-            Buckets(settings.key_rate),
-            Buckets(settings.address_rate),
-            Buckets(settings.sign_in_rate),
+            SharedBuckets(engine, "key", settings.key_rate),
+            SharedBuckets(engine, "address", settings.address_rate),
+            SharedBuckets(engine, "sign-in", settings.sign_in_rate),
         )
         return cls(
             settings,

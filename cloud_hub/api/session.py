@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -141,7 +140,7 @@ class Accepted(View):
 async def set_up(body: SetUp, request: Request, who: Asking) -> Response:
     """Make the first owner and organization. Works once, with the link that the hub printed."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     encoded = await accepted_password(hub, body.password, body.email, body.name, body.organization)
     try:
         await accounts.use_setup_link(hub.engine, body.token)
@@ -158,7 +157,7 @@ async def set_up(body: SetUp, request: Request, who: Asking) -> Response:
 async def sign_up(body: SignUp, request: Request, who: Asking) -> Response:
     """Open an account, where the hub's operator allows it; then sign in."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     if not hub.settings.open_sign_up:
         raise ProblemError(403, "by_invitation", "accounts of this hub are opened by invitation")
     encoded = await accepted_password(hub, body.password, body.email, body.name, body.organization)
@@ -179,7 +178,7 @@ async def sign_in(body: SignIn, request: Request, who: Asking) -> Response:
     """Open a session; the answer sets its cookie."""
     hub = services(request)
     check_origin(request, hub)
-    limit_sign_ins(hub, who, body.email)
+    await limit_sign_ins(hub, who, body.email)
     try:
         proven = await accounts.prove(
             hub.engine, hub.passwords, hub.factors, body.email, body.password, body.code
@@ -239,7 +238,7 @@ async def revoke_session(session_id: UUID, request: Request, who: Asking) -> Res
 async def change_password(body: NewPassword, request: Request, who: Asking) -> Response:
     """Change one's password; all other sessions end."""
     hub = services(request)
-    limit_sign_ins(hub, who, str(who.user_id))
+    await limit_sign_ins(hub, who, str(who.user_id))
     user = await _user(hub, who.user_id)
     await _confirm_password(hub, who, body.current_password)
     encoded = await accepted_password(hub, body.new_password, user.email, user.name)
@@ -253,7 +252,7 @@ async def change_password(body: NewPassword, request: Request, who: Asking) -> R
 async def reset_password(body: ResetPassword, request: Request, who: Asking) -> Response:
     """Choose a new password with a link; all sessions end, the second factor stays."""
     hub = services(request)
-    limit_sign_ins(hub, who)
+    await limit_sign_ins(hub, who)
     encoded = await accepted_password(hub, body.password)
     try:
         user_id = await accounts.use_reset_token(hub.engine, body.token)
@@ -274,7 +273,7 @@ async def reset_password(body: ResetPassword, request: Request, who: Asking) -> 
 async def begin_second_factor(body: Proof, request: Request, who: Asking) -> FactorOffer:
     """Ask for a secret for an authenticator; it counts once its first code is shown."""
     hub = services(request)
-    limit_sign_ins(hub, who, str(who.user_id))
+    await limit_sign_ins(hub, who, str(who.user_id))
     await _confirm_password(hub, who, body.password)
     user = await _user(hub, who.user_id)
     async with person(hub.engine, who.user_id) as session:
@@ -286,7 +285,7 @@ async def begin_second_factor(body: Proof, request: Request, who: Asking) -> Fac
 async def confirm_second_factor(body: FactorCode, request: Request, who: Asking) -> RecoveryCodes:
     """Show the first code: from now on sign-in asks for one."""
     hub = services(request)
-    limit_sign_ins(hub, who, str(who.user_id))
+    await limit_sign_ins(hub, who, str(who.user_id))
     async with person(hub.engine, who.user_id) as session:
         codes = await hub.factors.confirm(session, who.user_id, body.code)
         if codes is None:
@@ -299,7 +298,7 @@ async def confirm_second_factor(body: FactorCode, request: Request, who: Asking)
 async def remove_second_factor(body: Proof, request: Request, who: Asking) -> Response:
     """Sign in by password alone again."""
     hub = services(request)
-    limit_sign_ins(hub, who, str(who.user_id))
+    await limit_sign_ins(hub, who, str(who.user_id))
     await _confirm_password(hub, who, body.password)
     async with person(hub.engine, who.user_id) as session:
         await hub.factors.remove(session, who.user_id)
@@ -307,15 +306,14 @@ async def remove_second_factor(body: Proof, request: Request, who: Asking) -> Re
     return Response(status_code=204)
 
 
-def limit_sign_ins(hub: Services, who: Who, name: str = "") -> None:
+async def limit_sign_ins(hub: Services, who: Who, name: str = "") -> None:
     """Count a try of this address, and of this account.
 
     Raises:
         ProblemError: 429.
     """
-    now = time.monotonic()
     names = [f"ip:{who.ip}", *([f"name:{name.lower()}"] if name else [])]
-    for verdict in [hub.limits.sign_ins.take(each, now) for each in names]:
+    for verdict in [await hub.limits.sign_ins.take(each) for each in names]:
         if not verdict.allowed:
             headers = {"Retry-After": str(verdict.retry_after_s)}
             raise ProblemError(429, "too_many_requests", "too many tries", headers=headers)
