@@ -99,6 +99,10 @@ bench-soak *ARGS:
 bench-isolation *ARGS:
     @python -m tests.benchmarks.isolation {{ARGS}}
 
+# Measure the hub: a thousand boxes, a backlog of days, a million calls: ./run bench-hub --json FILE
+bench-hub *ARGS:
+    @python -m tests.benchmarks.hub {{ARGS}}
+
 # Train the starter models from nothing: ./run train-starter --work DIR
 train-starter *ARGS:
     @plugins/starter_models/train.sh {{ARGS}}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker: takes messages from the broker, has them applied, answers the boxes. Any number may run at once.
 
-    fetch -> decode -> box to organization -> one transaction an organization -> answer -> confirm
+    take -> decode -> box to organization -> one transaction an organization -> answer -> confirm
     to the broker
 
 A message is confirmed to the broker only after its transaction has been committed, so a worker that
@@ -13,6 +13,7 @@ does not fit the box is told from where to resend.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -50,16 +51,16 @@ from appliance.wire import (
 from cloud_hub.db.session import nobody, tenant
 from cloud_hub.ingest import statements
 from cloud_hub.ingest.apply import Incoming, Outcome, apply, countable
+from cloud_hub.ingest.puller import Puller
 
 log = logging.getLogger(__name__)
 
 STREAM = "UP"
 CONSUMER = "ingest"
-FETCH = 500
-PORTION_BYTES = 2 << 20
-"""Of one round of transactions."""
-FETCH_WAIT_S = 0.2
-"""How long a fetch may wait for more: what an idle hub adds to a single message's way."""
+PORTION_BYTES = 256 << 10
+"""Of one round of transactions, as sent: ten thousand rows and more of what boxes deflate."""
+TAKE_WAIT_S = 0.2
+"""How long a worker that is told to stop may wait for messages."""
 ACK_WAIT_S = 60.0
 MAX_IN_FLIGHT = 5000
 KEEP_BYTES = 1 << 30
@@ -142,22 +143,23 @@ class Worker:
 
     async def run(self, replicas: int = 1) -> None:
         """Work until `stop`; messages under way are finished first."""
-        subscription: JetStreamContext.PullSubscription | None = None
+        puller: Puller | None = None
         while not self._stopping.is_set():
             try:
-                if subscription is None:
+                if puller is None:
                     await prepare(self._js, replicas)
-                    subscription = await self._js.pull_subscribe_bind(CONSUMER, STREAM)
-                messages = await subscription.fetch(FETCH, timeout=FETCH_WAIT_S)
-            except TimeoutError:
-                continue
+                    puller = Puller(self._client, STREAM, CONSUMER)
+                    await puller.open()
+                messages = await puller.take(TAKE_WAIT_S)
             except NatsError as error:
                 log.warning("the broker cannot be used: %s", error or type(error).__name__)
-                subscription = None
+                await _closed(puller)
+                puller = None
                 await self._pause(TRY_AGAIN_S)
                 continue
             for portion in _portions(messages):
                 await self.handle(portion)
+        await _closed(puller)
 
     def stop(self) -> None:
         """Let `run` return after the messages under way."""
@@ -299,6 +301,12 @@ class Worker:
             await asyncio.wait_for(self._stopping.wait(), seconds)
         except TimeoutError:
             return
+
+
+async def _closed(puller: Puller | None) -> None:
+    with contextlib.suppress(NatsError):
+        if puller is not None:
+            await puller.close()
 
 
 def _portions(messages: Sequence[Msg]) -> Iterator[list[Msg]]:
