@@ -16,12 +16,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+import psycopg
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from appliance.wire import Ack, Batch, Row, judge
-from cloud_hub.db.session import tenant
 from cloud_hub.ingest import statements
+from cloud_hub.ingest.transaction import Connection, transaction
 from cloud_hub.ingest.writes import MAX_BIGINT, Origin, Writes, as_json
 
 log = logging.getLogger(__name__)
@@ -69,11 +69,12 @@ async def apply(
     """Apply batches of one organization; the outcomes are in the order of the batches.
 
     Raises:
-        SQLAlchemyError: the database cannot do it now; nothing was applied, try again later.
+        psycopg.Error, SQLAlchemyError: the database cannot do it now; nothing was applied, try again
+            later.
     """
     try:
         return await _apply_together(engine, organization_id, incoming)
-    except (DBAPIError, UnicodeEncodeError) as error:
+    except (psycopg.Error, UnicodeEncodeError) as error:
         if not _is_poison(error):
             raise
         log.warning("a row cannot be stored as it is (%s): looking for it", _short(error))
@@ -81,7 +82,7 @@ async def apply(
     for one in incoming:
         try:
             outcomes += await _apply_together(engine, organization_id, [one])
-        except (DBAPIError, UnicodeEncodeError) as error:
+        except (psycopg.Error, UnicodeEncodeError) as error:
             if not _is_poison(error):
                 raise
             outcomes.append(await _apply_row_by_row(engine, organization_id, one))
@@ -91,8 +92,8 @@ async def apply(
 async def _apply_together(
     engine: AsyncEngine, organization_id: UUID, incoming: Sequence[Incoming]
 ) -> list[Outcome]:
-    async with tenant(engine, organization_id) as session:
-        positions = await _locked_positions(session, incoming)
+    async with transaction(engine, organization_id) as connection:
+        positions = await _locked_positions(connection, incoming)
         outcomes, rows, losses = [], [], []
         moved: dict[Position, int] = {}
         for one in incoming:
@@ -103,47 +104,47 @@ async def _apply_together(
             if lost is not None:
                 losses.append((origin, *lost))
         if moved:
-            await _write(session, rows, losses)
-            await _move(session, moved)
+            await _write(connection, rows, losses)
+            await _move(connection, moved)
         boxes = sorted({str(one.box_id) for one in incoming})
-        await session.execute(statements.SEEN, {"ids": boxes})
+        await connection.execute(statements.SEEN, {"ids": boxes})
     return outcomes
 
 
 async def _apply_row_by_row(engine: AsyncEngine, organization_id: UUID, one: Incoming) -> Outcome:
-    async with tenant(engine, organization_id) as session:
-        positions = await _locked_positions(session, [one])
+    async with transaction(engine, organization_id, pipelined=False) as connection:
+        positions = await _locked_positions(connection, [one])
         moved: dict[Position, int] = {}
         outcome, rows, lost = _judge(one, positions, moved)
         if lost is not None:
-            await _write(session, [], [(one.origin, *lost)])
+            await _write(connection, [], [(one.origin, *lost)])
         for row in rows:
             try:
-                async with session.begin_nested():
-                    await _write(session, [(one.origin, row)], [])
-            except (DBAPIError, UnicodeEncodeError) as error:
+                async with connection.transaction():
+                    await _write(connection, [(one.origin, row)], [])
+            except (psycopg.Error, UnicodeEncodeError) as error:
                 if not _is_poison(error):
                     raise
                 log.warning("row %d of %s set aside: %s", row.seq, one.origin, _short(error))
                 kept = Writes()
                 kept.quarantine(one.origin, row, "malformed")
-                await _execute(session, kept)
-        await _move(session, moved)
+                await _execute(connection, kept)
+        await _move(connection, moved)
     return outcome
 
 
 async def _locked_positions(
-    session: AsyncSession, incoming: Iterable[Incoming]
+    connection: Connection, incoming: Iterable[Incoming]
 ) -> dict[Position, int]:
     names = sorted({f"{one.box_id}/{one.batch.stream}" for one in incoming})
-    await session.execute(statements.LOCK, {"names": names})
+    await connection.execute(statements.LOCK, {"names": names})
     epochs = {one.batch.epoch for one in incoming}
     epochs |= {one.batch.before.epoch for one in incoming if one.batch.before is not None}
-    found = await session.execute(
+    found = await connection.execute(
         statements.POSITIONS,
         {"ids": sorted({str(one.box_id) for one in incoming}), "epochs": sorted(epochs)},
     )
-    return {(row.appliance_id, row.stream, row.epoch): row.applied_seq for row in found}
+    return {(box_id, stream, epoch): seq for box_id, stream, epoch, seq in await found.fetchall()}
 
 
 def _judge(
@@ -166,15 +167,15 @@ def _expected(ack: Ack, batch: Batch) -> int:
 
 
 async def _write(
-    session: AsyncSession,
+    connection: Connection,
     rows: Sequence[tuple[Origin, Row]],
     losses: Iterable[tuple[Origin, int, int]],
 ) -> None:
     writes = _sorted_in(rows, frozenset())
     if writes.mentioned:
         ids = {"ids": [str(call_id) for call_id in writes.mentioned]}
-        found = await session.execute(statements.CALL_OWNERS, ids)
-        owners = {row.id: str(row.appliance_id) for row in found}
+        found = await connection.execute(statements.CALL_OWNERS, ids)
+        owners = {call_id: str(box_id) for call_id, box_id in await found.fetchall()}
         foreign = frozenset(
             call_id
             for call_id, entry in writes.mentioned.items()
@@ -188,10 +189,10 @@ async def _write(
             if call_id not in owners and str(call_id) not in writes.calls
         ]
         if unbegun:
-            await session.execute(statements.UNBEGUN_CALLS, {"records": as_json(unbegun)})
+            await connection.execute(statements.UNBEGUN_CALLS, {"records": as_json(unbegun)})
     for loss in losses:
         writes.lost(*loss)
-    await _execute(session, writes)
+    await _execute(connection, writes)
 
 
 def _sorted_in(rows: Iterable[tuple[Origin, Row]], foreign: frozenset[UUID]) -> Writes:
@@ -201,12 +202,12 @@ def _sorted_in(rows: Iterable[tuple[Origin, Row]], foreign: frozenset[UUID]) -> 
     return writes
 
 
-async def _execute(session: AsyncSession, writes: Writes) -> None:
+async def _execute(connection: Connection, writes: Writes) -> None:
     for name, records in writes.records():
-        await session.execute(statements.OF[name], {"records": as_json(records)})
+        await connection.execute(statements.OF[name], {"records": as_json(records)})
 
 
-async def _move(session: AsyncSession, moved: dict[Position, int]) -> None:
+async def _move(connection: Connection, moved: dict[Position, int]) -> None:
     records: list[dict[str, Any]] = [
         {
             "appliance_id": str(box_id),
@@ -217,7 +218,7 @@ async def _move(session: AsyncSession, moved: dict[Position, int]) -> None:
         for (box_id, stream, epoch), seq in moved.items()
     ]
     if records:
-        await session.execute(statements.MOVE, {"records": as_json(records)})
+        await connection.execute(statements.MOVE, {"records": as_json(records)})
 
 
 def countable(batch: Batch) -> bool:
@@ -225,13 +226,9 @@ def countable(batch: Batch) -> bool:
     return max(batch.first + len(batch.rows), batch.floor) < MAX_BIGINT
 
 
-def _is_poison(error: DBAPIError | UnicodeEncodeError) -> bool:
-    if isinstance(error, UnicodeEncodeError):
-        return True
-    state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error.orig, UnicodeEncodeError) or str(state)[:2] in _POISON
+def _is_poison(error: psycopg.Error | UnicodeEncodeError) -> bool:
+    return isinstance(error, UnicodeEncodeError) or str(error.sqlstate)[:2] in _POISON
 
 
 def _short(error: BaseException) -> str:
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return str(cause).partition("\n")[0][:200]
+    return str(error).partition("\n")[0][:200]

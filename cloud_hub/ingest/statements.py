@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The SQL of ingest. Each statement takes any number of records as one JSON text and runs in the
-tenant's name.
+tenant's name. Those of `apply` are psycopg's, with `%(name)s` for what is given.
 
 Every insert can be repeated: what is there already stays. A call belongs to the box that began it:
 rows of another box of the same organization do not touch it.
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 
 
 def _rows(columns: str) -> str:
-    return f"jsonb_to_recordset(CAST(:records AS jsonb)) AS r({columns})"
+    return f"jsonb_to_recordset(CAST(%(records)s AS jsonb)) AS r({columns})"
 
 
 ORGANIZATIONS = text(
@@ -24,34 +24,34 @@ ORGANIZATIONS = text(
     " CROSS JOIN LATERAL app.appliance(box.id) AS found"
 )
 
-LOCK = text(
+LOCK = (
     "SELECT pg_advisory_xact_lock(hashtextextended(name, 0))"
-    " FROM unnest(CAST(:names AS text[])) AS stream(name)"
+    " FROM unnest(CAST(%(names)s AS text[])) AS stream(name)"
 )
 """Names are sorted by the caller: two workers that want the same streams cannot block each other."""
 
-POSITIONS = text(
+POSITIONS = (
     "SELECT appliance_id, stream, epoch, applied_seq FROM stream_positions"
-    " WHERE appliance_id = ANY(CAST(:ids AS uuid[])) AND epoch = ANY(CAST(:epochs AS uuid[]))"
+    " WHERE appliance_id = ANY(CAST(%(ids)s AS uuid[])) AND epoch = ANY(CAST(%(epochs)s AS uuid[]))"
 )
 
-MOVE = text(f"""
+MOVE = f"""
 INSERT INTO stream_positions (organization_id, appliance_id, stream, epoch, applied_seq)
 SELECT app.organization_id(), r.* FROM
     {_rows("appliance_id uuid, stream text, epoch uuid, applied_seq bigint")}
 ON CONFLICT (organization_id, appliance_id, stream, epoch)
     DO UPDATE SET applied_seq = excluded.applied_seq, updated_at = now()
-""")
+"""
 
-SEEN = text("""
+SEEN = """
 UPDATE appliances SET last_seen_at = now()
-WHERE id = ANY(CAST(:ids AS uuid[]))
+WHERE id = ANY(CAST(%(ids)s AS uuid[]))
     AND (last_seen_at IS NULL OR last_seen_at < now() - interval '5 seconds')
-""")
+"""
 
-CALL_OWNERS = text("SELECT id, appliance_id FROM calls WHERE id = ANY(CAST(:ids AS uuid[]))")
+CALL_OWNERS = "SELECT id, appliance_id FROM calls WHERE id = ANY(CAST(%(ids)s AS uuid[]))"
 
-CALLS = text(f"""
+CALLS = f"""
 INSERT INTO calls (organization_id, id, appliance_id, agent_id, agent_version_id, agent_name,
     agent_hash, direction, status, transport, trunk, caller, called, protocol_id, started_at)
 SELECT app.organization_id(), r.id, r.appliance_id, coalesce(v.agent_id, a.id), v.id, r.agent_name,
@@ -69,29 +69,29 @@ ON CONFLICT (organization_id, id) DO UPDATE SET
     agent_name = excluded.agent_name, agent_hash = excluded.agent_hash, direction = excluded.direction,
     transport = excluded.transport, trunk = excluded.trunk, caller = excluded.caller,
     called = excluded.called, protocol_id = excluded.protocol_id, started_at = excluded.started_at
-""")
+"""
 
-UNBEGUN_CALLS = text(f"""
+UNBEGUN_CALLS = f"""
 INSERT INTO calls (organization_id, id, appliance_id, direction, status, started_at, metadata)
 SELECT app.organization_id(), r.id, r.appliance_id, 'inbound', 'active', r.started_at,
     '{{"beginning_lost": true}}'
 FROM {_rows("id uuid, appliance_id uuid, started_at timestamptz")}
 ON CONFLICT (organization_id, id) DO NOTHING
-""")
+"""
 
-ANSWERED = text(f"""
+ANSWERED = f"""
 UPDATE calls SET answered_at = r.at, status = CASE status WHEN 'ended' THEN status ELSE 'active' END
 FROM {_rows("id uuid, at timestamptz")} WHERE calls.id = r.id
-""")
+"""
 
-EVENTS = text(f"""
+EVENTS = f"""
 INSERT INTO call_events (organization_id, call_id, seq, t_ms, kind, data)
 SELECT app.organization_id(), r.* FROM
     {_rows("call_id uuid, seq bigint, t_ms bigint, kind text, data jsonb")}
 ON CONFLICT DO NOTHING
-""")
+"""
 
-TURNS = text(f"""
+TURNS = f"""
 INSERT INTO turns
     (organization_id, call_id, seq, role, text, started_ms, interrupted, latency_ms, latency_parts)
 SELECT app.organization_id(), r.* FROM {
@@ -99,9 +99,9 @@ SELECT app.organization_id(), r.* FROM {
     interrupted boolean, latency_ms bigint, latency_parts jsonb''')
 }
 ON CONFLICT DO NOTHING
-""")
+"""
 
-USAGE = text(f"""
+USAGE = f"""
 INSERT INTO usage (organization_id, id, appliance_id, call_id, agent_name, provider, kind, unit,
     quantity, occurred_at)
 SELECT app.organization_id(), r.id, r.appliance_id, r.call_id, coalesce(c.agent_name, ''),
@@ -112,14 +112,14 @@ FROM {
 }
 LEFT JOIN calls c ON c.organization_id = app.organization_id() AND c.id = r.call_id
 ON CONFLICT DO NOTHING
-""")
+"""
 
-RECORDINGS = text(f"""
+RECORDINGS = f"""
 UPDATE calls SET metadata = metadata || jsonb_build_object('box_recording', r.uri)
 FROM {_rows("id uuid, uri text")} WHERE calls.id = r.id
-""")
+"""
 
-ENDED = text(f"""
+ENDED = f"""
 UPDATE calls SET status = 'ended', ended_at = r.at, cause = r.cause, recorded = r.recorded,
     duration_ms = CASE WHEN answered_at IS NULL THEN 0
         ELSE greatest(0, (extract(epoch FROM r.at - answered_at) * 1000)::bigint) END,
@@ -132,9 +132,9 @@ LEFT JOIN LATERAL (
     FROM turns WHERE turns.call_id = r.id
 ) t ON true
 WHERE calls.id = r.id
-""")
+"""
 
-BOOKINGS = text(f"""
+BOOKINGS = f"""
 INSERT INTO bookings (organization_id, appliance_id, idempotency_key, call_id, calendar, date, time,
     name, created_at)
 SELECT app.organization_id(), r.* FROM {
@@ -142,9 +142,9 @@ SELECT app.organization_id(), r.* FROM {
     time text, name text, created_at timestamptz''')
 }
 ON CONFLICT DO NOTHING
-""")
+"""
 
-REPORTED = text(f"""
+REPORTED = f"""
 INSERT INTO reported_state
     (organization_id, appliance_id, version, status, document, drift, errors, reported_at)
 SELECT app.organization_id(), r.* FROM {
@@ -155,23 +155,23 @@ ON CONFLICT (organization_id, appliance_id) DO UPDATE SET
     version = excluded.version, status = excluded.status, document = excluded.document,
     drift = excluded.drift, errors = excluded.errors, reported_at = excluded.reported_at,
     received_at = now()
-""")
+"""
 
-HEALTH = text(f"""
+HEALTH = f"""
 UPDATE appliances SET health = r.health, health_at = r.at,
     clock_skew_ms = coalesce(r.skew, clock_skew_ms)
 FROM {_rows("appliance_id uuid, health jsonb, skew bigint, at timestamptz")}
 WHERE appliances.id = r.appliance_id
-""")
+"""
 
-COMMANDS = text(f"""
+COMMANDS = f"""
 UPDATE commands SET status = r.status, result = r.result, finished_at = now()
 FROM {_rows("id uuid, appliance_id uuid, status text, result jsonb")}
 WHERE commands.id = r.id AND commands.appliance_id = r.appliance_id
     AND commands.status IN ('queued', 'sent', 'expired')
-""")
+"""
 
-QUARANTINE = text(f"""
+QUARANTINE = f"""
 INSERT INTO quarantined_rows
     (organization_id, appliance_id, stream, epoch, seq, kind, at, data, reason)
 SELECT app.organization_id(), r.* FROM {
@@ -179,7 +179,7 @@ SELECT app.organization_id(), r.* FROM {
     data jsonb, reason text''')
 }
 ON CONFLICT DO NOTHING
-""")
+"""
 
 ONLINE = text("""
 UPDATE appliances SET online = true, presence_session = :session, software_version = :software,
@@ -191,7 +191,7 @@ OFFLINE = text(
     "UPDATE appliances SET online = false WHERE id = :id AND presence_session = :session"
 )
 
-OF: Mapping[str, TextClause] = {
+OF: Mapping[str, str] = {
     "calls": CALLS,
     "answered": ANSWERED,
     "events": EVENTS,

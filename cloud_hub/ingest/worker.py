@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
+import psycopg
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -221,7 +222,7 @@ class Worker:
                     organization,
                     [each.incoming for each in batches if each.incoming is not None],
                 )
-            except (SQLAlchemyError, OSError) as error:
+            except (SQLAlchemyError, psycopg.Error, OSError) as error:
                 self._organizations.clear()
                 await self._give_back([each.raw for each in members], error)
                 return

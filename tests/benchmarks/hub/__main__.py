@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.hub.api import api
@@ -30,33 +31,30 @@ BACKLOG_RATE = 0.5
 
 
 async def measure(report: Report, options: argparse.Namespace) -> None:
-    """Run the parts that were asked for, each on a hub of its own."""
-    for part in options.only:
-        print(f"{part}:", flush=True)
-        async with running(options.workers) as stand:
-            match part:
-                case "connect":
-                    await connect(
-                        report,
-                        stand,
-                        boxes=options.boxes,
-                        organizations=min(options.organizations, options.boxes),
-                        rate=options.rate,
-                        seconds=options.seconds,
-                        clients=options.clients,
-                    )
-                case "drain":
-                    rows = max(1, round(3600 * options.hours * BACKLOG_RATE))
-                    await drain(report, stand, rows, options.hours)
-                case _:
-                    await api(
-                        report,
-                        stand,
-                        calls=options.calls,
-                        organizations=options.organizations,
-                        rate=options.request_rate,
-                        requests=options.requests,
-                    )
+    """Run the parts that were asked for, one after the other on one hub."""
+    async with running(options.workers) as stand:
+        if "connect" in options.only:
+            await connect(
+                report,
+                stand,
+                boxes=options.boxes,
+                organizations=min(options.organizations, options.boxes),
+                rate=options.rate,
+                seconds=options.seconds,
+                clients=options.clients,
+            )
+        if "drain" in options.only:
+            rows = max(1, round(3600 * options.hours * BACKLOG_RATE))
+            await drain(report, stand, rows, options.hours)
+        if "api" in options.only:
+            await api(
+                report,
+                stand,
+                calls=options.calls,
+                organizations=options.organizations,
+                rate=options.request_rate,
+                requests=options.requests,
+            )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,9 +83,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main() -> None:
-    """Run and report."""
-    options = parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run and report; `arguments` are the command line's unless given."""
+    options = parser().parse_args(arguments)
     if options.quick:
         options.organizations, options.boxes, options.clients = 4, 20, 1
         options.rate, options.seconds, options.hours = 40, 5, 0.5
