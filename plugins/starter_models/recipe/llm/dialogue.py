@@ -19,6 +19,7 @@ _ASIDES = {
     "give_name": "name_aside", "give_day": "day_aside", "give_time": "time_aside",
     "change_day": "same_time", "change_time": "same_day",
 }  # fmt: skip
+_BARE = 0.15  # share of answers to the agent's question that are the value alone
 _PLAIN = 0.35  # share of the caller's sentences that the recognizer's grammar has too
 _LEARNED = 0.9  # share of the agent's turns in the taught wording, which alone are trained
 
@@ -320,6 +321,9 @@ class Writer:
         text = self.said(
             intent, day=said_day, time=said_time, when=when, on_day=on_day, name=name or ""
         )
+        bare = {"give_name": name, "give_time": said_time, "give_day": said_day}.get(intent)
+        if bare and rng.random() < _BARE:
+            text = tidy(f"{bare}.")
         if day and not clock:
             text = self._corrected(text)
         if intent == "give_name" and rng.random() < 0.06:

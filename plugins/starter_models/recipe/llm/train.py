@@ -48,8 +48,8 @@ class Schedule:
     frequent at first and go on for as long as the rate is high, so that dialogues do not wear it out.
     """
 
-    steps: int = 11200
-    decay: int = 4000  # the last so many steps, in which the rate falls to zero
+    steps: int = 24000
+    decay: int = 8000  # the last so many steps, in which the rate falls to zero
     tokens: int = 2048
     warm: int = 600
     peak: float = 8e-4
