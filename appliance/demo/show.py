@@ -167,9 +167,7 @@ class Show:
         in_ms = [None if value is None else value * 1000 for value in wire]
         console.print(self.live.latency_table(in_ms))
         for what, fine in self.checks.items():
-            console.print(
-                f"  {'[green]yes[/green]' if fine else '[bold red]NO [/bold red]'}  {what}"
-            )
+            self._say(f"{'[green]yes[/green]' if fine else '[bold red]NO [/bold red]'}  {what}")
         if "error" in caller:
             console.print(f"  [red]the caller failed:[/red] {caller['error']}")
         recording = here.call.recording_path if here else ""

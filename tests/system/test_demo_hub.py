@@ -23,7 +23,7 @@ from appliance.demo.owner import Owner
 from appliance.sync.hub import FOLDER
 from appliance.sync.identity import HubFiles
 from tests.engines.memory_line import AGENT, Caller, MemoryLine, start_box
-from tests.lab.process import poll
+from tests.lab.process import ROOT, poll
 from tests.telephony.peers import until
 
 LEFT_S = 90.0
@@ -133,6 +133,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
     yield process
