@@ -95,6 +95,10 @@ bench-peers *ARGS:
 bench-soak *ARGS:
     @python -m tests.benchmarks.soak {{ARGS}}
 
+# Kill parts of a real hub and its boxes while they talk, then count every row: ./run hub-losses --kill each --json FILE
+hub-losses *ARGS:
+    @python -m tests.hub.losses {{ARGS}}
+
 # Measure what a misbehaving engine does to the audio of the calls: ./run bench-isolation --json FILE
 bench-isolation *ARGS:
     @python -m tests.benchmarks.isolation {{ARGS}}

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import logging
 import os
 import resource
 import signal
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from appliance import logs
 from appliance.store import Event, Store, StoreError
 from appliance.store.records import from_text
 from appliance.sync import link as link_module
@@ -211,7 +211,7 @@ def _limit_files(*, full: bool) -> None:
 
 def main() -> None:
     """Run the plan that is named on the command line."""
-    logging.basicConfig(level=logging.INFO)
+    logs.setup()
     plan = Plan(**json.loads(Path(sys.argv[1]).read_bytes()))
     link_module.RECONNECT_MAX_S = plan.reconnect_max_s
     if plan.clock_off_s:

@@ -86,6 +86,7 @@ class World:
 
     async def boxes_as(self, **changes: Any) -> None:
         """Have all boxes begin a new life, with other settings of `Scale`."""
+        self._produce.unlink(missing_ok=True)
         self.scale = replace(self.scale, **changes)
         await asyncio.gather(*(process.stop() for process in self.processes))
         self.processes.clear()
