@@ -13,15 +13,23 @@ from tests.lab.process import ROOT
 pytestmark = pytest.mark.slow
 
 
-def test_the_demonstration_ends_well() -> None:
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ((), "the agent came from the hub: the box had none of its own"),
+        (("--without-hub",), "the agent ended the call"),
+    ],
+)
+def test_the_demonstration_ends_well(options: tuple[str, ...], wanted: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "appliance.demo"],
+        [sys.executable, "-m", "appliance.demo", *options],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=300,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Oliver is in the calendar for Friday at 14:30" in done.stdout
-    assert "the agent ended the call" in done.stdout
+    assert "yes  Oliver is in the calendar for Friday at 14:30" in done.stdout
+    assert f"yes  {wanted}" in done.stdout
+    assert "NO " not in done.stdout

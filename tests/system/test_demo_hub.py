@@ -26,7 +26,7 @@ from tests.engines.memory_line import AGENT, Caller, MemoryLine, start_box
 from tests.lab.process import ROOT, poll
 from tests.telephony.peers import until
 
-LEFT_S = 90.0
+LEFT_S = 180.0
 
 
 def running_in(folder: Path) -> list[str]:
@@ -113,6 +113,26 @@ async def test_a_hub_that_does_not_start_is_shown_with_its_own_last_words(tmp_pa
     with pytest.raises(HubError, match=r"(?s)ended with code 1 .*The hub does not start: .*exists"):
         async with hub_process(tmp_path) as hub:
             await hub.ready()
+    assert not running_in(tmp_path)
+
+
+@pytest.mark.slow
+def test_without_its_hub_the_demonstration_says_why_and_stops_the_box(tmp_path: Path) -> None:
+    (tmp_path / "cloud_hub").mkdir()
+    (tmp_path / "cloud_hub" / "__main__.py").write_text('raise SystemExit("no room on the disk")')
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance.demo"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=LEFT_S,
+    )
+    assert done.returncode == 1
+    assert "the hub ended with code 1 at its start" in done.stdout
+    assert "no room on the disk" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
     assert not running_in(tmp_path)
 
 
