@@ -106,7 +106,8 @@ class Clock:
 
 def random_clock(rng: random.Random) -> Clock:
     """A time an appointment may have; full and half hours are the most frequent."""
-    minute = rng.choice((0, 0, 0, 0, 30, 30, 30, 15, 45, 15, 45, rng.choice(tuple(_AFTER))))
+    odd = rng.choice(tuple(_AFTER))
+    minute = rng.choice((0, 0, 0, 0, 30, 30, 30, 15, 45, 15, 45, odd, odd))
     hour = rng.randint(7, 18) if rng.random() < 0.04 else rng.choice((*range(8, 19), 14, 10, 11))
     if rng.random() < 0.03:
         hour = rng.randint(19, 20)

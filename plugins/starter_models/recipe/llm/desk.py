@@ -223,7 +223,7 @@ def desk_dialogue(
     """A conversation of 4 to 14 turns; bookings are more frequent than elsewhere."""
     tools = tools or offered_tools(rng)
     talk = Desk(rng, tools, test=test, business=business, greeting=greeting)
-    return talk.run(rng.randint(4, 14), {"start_booking": 34, "ask": 44, "small": 16})
+    return talk.run(rng.randint(4, 14), {"start_booking": 40, "ask": 44, "small": 14})
 
 
 def desk_quiz(rng: random.Random, business: Business) -> Dialogue:

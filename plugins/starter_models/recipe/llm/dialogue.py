@@ -230,9 +230,10 @@ class Writer:
         rng, give = self.rng, self.rng.random
         self.booking = True
         self.refused = ""
-        self.day = domain.random_day(rng) if give() < 0.5 else None
-        self.clock = domain.random_clock(rng) if give() < 0.4 else None
-        name = words.caller_name(rng) if self.name is None and give() < 0.35 else None
+        whole = give() < 0.15  # everything in one breath
+        self.day = domain.random_day(rng) if whole or give() < 0.5 else None
+        self.clock = domain.random_clock(rng) if whole or give() < 0.4 else None
+        name = words.caller_name(rng) if self.name is None and (whole or give() < 0.3) else None
         if rng.random() < 0.05 and not (self.day or self.clock):
             self.hear(f"{rng.choice(self.business.trade.complaints).capitalize()}.")
             self.name = self.name or None
@@ -249,6 +250,10 @@ class Writer:
         """The caller asks for an appointment."""
         rng = self.rng
         if day and clock and name and not service and rng.random() < 0.6:
+            if rng.random() < 0.15:
+                parts = [name, domain.day_phrase(rng, day, clock), clock.spoken(rng)]
+                rng.shuffle(parts)
+                return tidy(", ".join(parts) + ".")
             when = domain.when_phrase(rng, day, clock)
             return self.with_aside(self.said_fix("book_all", name=name, when=when))
         if rng.random() < 0.4:
@@ -312,6 +317,8 @@ class Writer:
         intent = "give_time"
         if day and clock:
             intent = "give_when"
+        elif day and self.refused and self.clock and rng.random() < 0.5:
+            intent = "change_day"
         elif day:
             intent = "give_day"
         elif name and not clock:
