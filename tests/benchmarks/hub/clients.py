@@ -21,7 +21,7 @@ from typing import Any
 from appliance.sync.outbox import Outbox
 from appliance.sync.sender import Limits, Want
 from appliance.wire import Ack, Batch, Presence, encode_batch, new_id, now_text, topics
-from tests.benchmarks.hub.mqtt import Mqtt
+from tests.benchmarks.hub.mqtt import Mqtt, MqttError
 from tests.benchmarks.hub.said import Fact, Told, calls
 from tests.benchmarks.hub.stand import box_context
 
@@ -30,6 +30,7 @@ CONNECTING = 20
 
 TICK_S = 0.2
 BATCH_ROWS = 300
+RECONNECT_S = 2.0
 CONNECT_WITHIN_S = 600.0
 
 
@@ -63,6 +64,7 @@ class Box:
         self.sent = 0
         self.delays: list[float] = []
         self.last_ack = 0.0
+        self.refused = 0
         self._epoch, self._session = new_id(), new_id()
         self._facts: Iterator[Fact] = calls()
         self._rows: list[tuple[int, str, str, str]] = []
@@ -75,7 +77,16 @@ class Box:
         down = topics.down_all(self.box_id)
         will = (self._topic(topics.PRESENCE), self._presence(online=False))
         context = await asyncio.to_thread(box_context, orders.ca, file)
-        await self._mqtt.open(orders.port, context, self.box_id, will, down)
+        deadline = time.monotonic() + CONNECT_WITHIN_S
+        while True:
+            try:
+                await self._mqtt.open(orders.port, context, self.box_id, will, down)
+                break
+            except (MqttError, OSError):  # thousands come at once: as a real box, it comes again
+                if time.monotonic() > deadline:
+                    raise
+                self.refused += 1
+                await asyncio.sleep(RECONNECT_S * (0.5 + random.random() / 2))
         self._mqtt.publish(self._topic(topics.PRESENCE), self._presence(online=True))
         self._outbox.connected(time.monotonic())
         self.say(0.0)
@@ -125,6 +136,7 @@ class Box:
             },
             "delays": self.delays,
             "last_ack": self.last_ack,
+            "refused": self.refused,
             "fault": self.fault,
         }
 

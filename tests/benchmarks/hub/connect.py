@@ -121,6 +121,8 @@ async def _add(
     report.add(f"trunkline/unacknowledged@{load}", "rows", [unacked])
     report.add(f"trunkline/sent_again@{load}", "rows", [again])
     report.add(f"trunkline/connections_lost@{load}", "boxes", [len(faults)])
+    refused = sum(box["refused"] for box in boxes.values())
+    report.add(f"trunkline/connections_refused@{load}", "attempts", [refused])
     report.add(f"trunkline/all_connected_in@{load}", "s", [r["connected_s"] for r in results])
     report.add(
         f"clients/said_late@{load}", "ms", [1000 * one for r in results for one in r["late"]]
