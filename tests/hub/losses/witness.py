@@ -19,7 +19,7 @@ from uuid import UUID
 
 import psycopg
 
-from appliance.store import Reader
+from appliance.store import OutboxPart, Reader
 from cloud_hub.db.ids import derived
 from tests.hub.losses import ledger
 from tests.hub.losses.box_process import LEDGER, STORE
@@ -157,10 +157,10 @@ def compare(connection: psycopg.Connection[Any], boxes: Mapping[str, Path]) -> V
     return verdict
 
 
-def waiting(folder: Path) -> int:
-    """Return how many rows of a box are not acknowledged, as it knows."""
+def parts(folder: Path) -> list[OutboxPart]:
+    """Return what a box's outbox holds, and how much of it is acknowledged."""
     with Reader(folder / STORE) as reader:
-        return sum(part.last - part.acked for part in reader.outbox_parts())
+        return reader.outbox_parts()
 
 
 def _written(box: str, folder: Path, verdict: Verdict) -> Written:

@@ -9,12 +9,13 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from appliance.store import OutboxPart
 from tests.hub.losses import witness
 from tests.hub.losses.box_process import HUB, Plan, Quiet
 from tests.hub.losses.hub import Part, RealHub, wait_for
@@ -108,7 +109,15 @@ class World:
 
     def waiting(self) -> int:
         """Return how many rows are not acknowledged."""
-        return sum(witness.waiting(folder) for folder in self.boxes.values())
+        return sum(part.last - part.acked for part in self._parts())
+
+    def written(self) -> int:
+        """Return how many rows the outboxes hold."""
+        return sum(part.last for part in self._parts())
+
+    def _parts(self) -> Iterator[OutboxPart]:
+        for folder in self.boxes.values():
+            yield from witness.parts(folder)
 
     async def settle(self, deadline_s: float) -> float:
         """Let the boxes fall silent and wait until all is acknowledged; return the seconds it took.
