@@ -8,6 +8,7 @@ import asyncio
 import logging
 import sys
 
+from cloud_hub.auth.mail import MailSettingsError
 from cloud_hub.db.addresses import AddressMissingError
 from cloud_hub.db.embedded import EmbeddedPostgresError
 from cloud_hub.fleet.broker import BrokerError
@@ -50,6 +51,7 @@ def main() -> None:
         AddressMissingError,
         BrokerError,
         EmbeddedPostgresError,
+        MailSettingsError,
         OSError,
     ) as error:
         sys.exit(f"The hub does not start: {error}")

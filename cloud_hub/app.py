@@ -35,6 +35,7 @@ from cloud_hub.api.door import ORGANIZATION_HEADER, authorize
 from cloud_hub.api.middleware import Guard
 from cloud_hub.api.services import Services
 from cloud_hub.api.settings import ApiSettings
+from cloud_hub.auth.mail import MailSettings
 from cloud_hub.auth.operations import RULES
 from cloud_hub.auth.passwords import Passwords
 from cloud_hub.fleet.recordings import RecordingStore
@@ -69,6 +70,7 @@ def create_app(
     *,
     passwords: Passwords | None = None,
     recordings: RecordingStore | None = None,
+    mail: MailSettings | None = None,
 ) -> FastAPI:
     """Return the application.
 
@@ -77,11 +79,13 @@ def create_app(
         engine: of the role `trunkline_api`; whoever made it disposes of it.
         passwords: how passwords are hashed, when not at the default cost.
         recordings: where the sound is, when not as the environment says.
+        mail: the operator's mail server, when not as the environment says.
 
     Raises:
         UnruledRouteError: a route is not in the table of operations.
+        MailSettingsError: there is a mail server, but its settings do not suffice.
     """
-    services = Services.build(settings, engine, passwords, recordings)
+    services = Services.build(settings, engine, passwords, recordings, mail)
     app = FastAPI(
         title="Trunkline hub",
         version="1",

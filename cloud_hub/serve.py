@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from cloud_hub.api.settings import ApiSettings
 from cloud_hub.app import create_app
 from cloud_hub.auth.accounts import make_setup_link
+from cloud_hub.auth.mail import MailSettings
 from cloud_hub.db import embedded
 from cloud_hub.db.addresses import Database, open_database
 from cloud_hub.db.session import create_engine
@@ -76,6 +77,7 @@ class HubSettings:
     fleet: FleetSettings = field(default_factory=FleetSettings)
     api: ApiSettings = field(default_factory=ApiSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
+    mail: MailSettings = field(default_factory=MailSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,8 @@ async def running_hub(
         if database.cluster is not None:
             watch = _watch(database.cluster, database.url("jobs"))
             await stack.enter_async_context(in_background(watch, "database watch"))
-        app = create_app(settings.api, engine, recordings=recordings)
+        app = create_app(settings.api, engine, recordings=recordings, mail=settings.mail)
+        stack.push_async_callback(app.state.services.mailer.close)
         url = await stack.enter_async_context(_serving(app, settings.api))
         token = await make_setup_link(engine)
         link = f"{settings.api.url_at(url)}/setup#{token}" if token else None
@@ -160,10 +163,11 @@ async def serve_api(settings: HubSettings) -> None:
     engine = create_engine(url.get_secret_value())
     try:
         recordings = settings.storage.open(settings.api.data_folder)
-        app = create_app(settings.api, engine, recordings=recordings)
+        app = create_app(settings.api, engine, recordings=recordings, mail=settings.mail)
         async with _serving(app, settings.api) as bound:
             _say(f"API for people and programs: {bound}/v1")
             await stopping.wait()
+        await app.state.services.mailer.close()
     finally:
         await engine.dispose()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,13 +27,15 @@ from cloud_hub.api.session import (
     limit_sign_ins,
     signed_in,
 )
-from cloud_hub.auth import accounts
+from cloud_hub.auth import accounts, letters
+from cloud_hub.auth.mail import Mailer, MailError
 from cloud_hub.auth.secrets import digest, new_token
 from cloud_hub.db import audit
 from cloud_hub.db.ids import uuid7
-from cloud_hub.db.models import Invitation, Membership, User
+from cloud_hub.db.models import Invitation, Membership, Organization, User
 from cloud_hub.db.session import nobody, person, tenant
 
+log = logging.getLogger(__name__)
 router = APIRouter(tags=["invitations"])
 
 LIFETIME = timedelta(days=7)
@@ -61,9 +64,14 @@ class NewInvitation(Body):
 
 
 class InvitationMade(InvitationView):
-    """With the token, shown once: hand it to the person it is for."""
+    """What was made of it.
 
-    token: str
+    Where the hub sends mail the person has the link, and nobody else. Else, and when the mail server
+    does not take it, the token is shown, once: hand it to the person it is for.
+    """
+
+    mailed: bool
+    token: str | None
 
 
 class Offer(Body):
@@ -109,8 +117,9 @@ async def list_invitations(
     "/invitations", operation_id="create_invitation", status_code=201, response_model=InvitationMade
 )
 async def create_invitation(body: NewInvitation, desk: Writing) -> Response:
-    """Invite somebody. Nothing is sent by the hub: the answer holds the token to hand over."""
+    """Invite somebody, by mail where the hub sends it; else the answer holds the token to hand over."""
     check_grant(desk.who, body.role)
+    mailer = desk.hub.mailer
 
     async def deed(session: AsyncSession) -> Done:
         token = new_token()
@@ -127,12 +136,13 @@ async def create_invitation(body: NewInvitation, desk: Writing) -> Response:
         await session.flush()
         await session.refresh(row)
         shown = InvitationView.model_validate(row).model_dump()
+        mailed = mailer.on and await _mail(session, mailer, row, token)
         return Done(
-            InvitationMade(token=token, **shown),
+            InvitationMade(mailed=mailed, token=None if mailed else token, **shown),
             "invitation.create",
             ("invitation", row.id),
             status=201,
-            detail={"email": row.email, "role": row.role},
+            detail={"email": row.email, "role": row.role, "mailed": mailed},
         )
 
     return await desk.perform(deed)
@@ -204,6 +214,21 @@ async def join_organization(body: Offer, request: Request, who: Asking) -> Membe
         role=offer.role,
         suspended=False,
     )
+
+
+async def _mail(session: AsyncSession, mailer: Mailer, row: Invitation, token: str) -> bool:
+    """Send the link; say whether the mail server took it."""
+    name = await session.scalar(
+        select(Organization.name).where(Organization.id == row.organization_id)
+    )
+    link = mailer.link("invitation", token)
+    letter = letters.invitation(row.email, name or "", row.role, link, LIFETIME.days)
+    try:
+        await mailer.send(letter)
+    except MailError as error:
+        log.warning("an invitation was not mailed: %s", error)
+        return False
+    return True
 
 
 async def _offer(hub: Services, token: str) -> Any:

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,6 +25,19 @@ router = APIRouter(tags=["organizations"])
 
 MOST = 20
 """Organizations of one person."""
+LONGEST_RETENTION_DAYS = 36_500
+
+
+def _settings(value: dict[str, Any]) -> dict[str, Any]:
+    days = value.get("retention_days")
+    whole = isinstance(days, int) and not isinstance(days, bool)
+    if days is not None and not (whole and 0 < days <= LONGEST_RETENTION_DAYS):
+        raise ValueError(f"retention_days is a whole number from 1 to {LONGEST_RETENTION_DAYS}")
+    return value
+
+
+Settings = Annotated[Document, AfterValidator(_settings)]
+"""Of an organization: free, but for what the hub itself reads."""
 
 
 class OrganizationView(View):
@@ -47,7 +60,11 @@ class OrganizationChange(Body):
     """What changes of an organization."""
 
     name: Name | None = None
-    settings: Document | None = None
+    settings: Settings | None = Field(
+        None,
+        description="Any document; `retention_days` in it bounds how long calls are kept",
+        examples=[{"retention_days": 90}],
+    )
 
 
 @router.get("/organizations", operation_id="list_organizations")

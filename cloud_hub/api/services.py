@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cloud_hub.api.settings import ApiSettings
 from cloud_hub.auth.limits import SharedBuckets
+from cloud_hub.auth.mail import Mailer, MailSettings
 from cloud_hub.auth.passwords import Passwords
 from cloud_hub.auth.secrets import MasterSecret
 from cloud_hub.auth.sessions import Lifetime
@@ -44,6 +45,7 @@ class Services:
     factors: SecondFactors
     limits: Limits
     recordings: RecordingStore
+    mailer: Mailer
     key_notes: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -53,8 +55,13 @@ class Services:
         engine: AsyncEngine,
         passwords: Passwords | None = None,
         recordings: RecordingStore | None = None,
+        mail: MailSettings | None = None,
     ) -> Services:
-        """Return the parts that the settings ask for."""
+        """Return the parts that the settings ask for.
+
+        Raises:
+            MailSettingsError: there is a mail server, but its settings do not suffice.
+        """
         if settings.secret is not None:
             master = MasterSecret(settings.secret.get_secret_value().encode())
         else:
@@ -72,6 +79,7 @@ class Services:
             SecondFactors(master),
             limits,
             recordings or StorageSettings().open(settings.data_folder),
+            Mailer(mail or MailSettings(), settings.public_url),
         )
 
     @property

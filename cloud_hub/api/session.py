@@ -16,7 +16,7 @@ from cloud_hub.api.fields import Body, Code, Email, Moment, Name, Password, Toke
 from cloud_hub.api.pages import Page
 from cloud_hub.api.problems import ProblemError, missing, wrong_field
 from cloud_hub.api.services import Services, services
-from cloud_hub.auth import accounts, sessions
+from cloud_hub.auth import accounts, letters, sessions
 from cloud_hub.auth.accounts import (
     CodeNeededError,
     EmailTakenError,
@@ -24,6 +24,7 @@ from cloud_hub.auth.accounts import (
     WrongLinkError,
     WrongSignInError,
 )
+from cloud_hub.auth.mail import Letter
 from cloud_hub.auth.passwords import WeakPasswordError, check_policy
 from cloud_hub.db.models import Credential, User
 from cloud_hub.db.session import person
@@ -98,6 +99,18 @@ class NewPassword(Body):
     new_password: Password
 
 
+class Forgotten(Body):
+    """Whose password is forgotten."""
+
+    email: Email
+
+
+class Proven(Body):
+    """The token of a link that was sent to the address."""
+
+    token: Token
+
+
 class ResetPassword(Body):
     """A change of password by a link."""
 
@@ -155,7 +168,10 @@ async def set_up(body: SetUp, request: Request, who: Asking) -> Response:
 
 @router.post("/sign-up", operation_id="sign_up", status_code=202, response_model=Accepted)
 async def sign_up(body: SignUp, request: Request, who: Asking) -> Response:
-    """Open an account, where the hub's operator allows it; then sign in."""
+    """Open an account, where the hub's operator allows it; then sign in.
+
+    Where the hub sends mail, the address must be proven first, by the link that is sent to it.
+    """
     hub = services(request)
     await limit_sign_ins(hub, who)
     if not hub.settings.open_sign_up:
@@ -169,7 +185,12 @@ async def sign_up(body: SignUp, request: Request, who: Asking) -> Response:
             hub.engine, user_id, body.organization, request_id=who.request_id, ip=who.ip
         )
     except EmailTakenError:
-        pass  # a stranger must not learn who has an account
+        # A stranger must not learn who has an account; whose it is may.
+        if hub.mailer.on:
+            hub.mailer.later(_told(body.email, hub.settings.public_url))
+    else:
+        if hub.mailer.on:
+            hub.mailer.later(_proof(hub, user_id, body.email))
     return JSONResponse({"status": "accepted"}, 202)
 
 
@@ -190,6 +211,10 @@ async def sign_in(body: SignIn, request: Request, who: Asking) -> Response:
         raise ProblemError(429, "locked", str(error), headers=headers) from error
     except WrongSignInError as error:
         raise ProblemError(401, "wrong_sign_in", str(error)) from error
+    if hub.mailer.on and not await accounts.is_verified(hub.engine, proven.user_id):
+        hub.mailer.later(_proof(hub, proven.user_id, body.email))
+        detail = "your address is not confirmed: open the link that was just sent to it"
+        raise ProblemError(403, "email_not_verified", detail)
     return await signed_in(
         request, who, proven.user_id, with_second_factor=proven.with_second_factor
     )
@@ -248,6 +273,32 @@ async def change_password(body: NewPassword, request: Request, who: Asking) -> R
     return Response(status_code=204)
 
 
+@router.post(
+    "/password/forgot", operation_id="forgot_password", status_code=202, response_model=Accepted
+)
+async def forgot_password(body: Forgotten, request: Request, who: Asking) -> Response:
+    """Ask for a link to choose a new password; it goes to the address, if it has an account."""
+    hub = services(request)
+    await limit_sign_ins(hub, who, body.email)
+    if not hub.mailer.on:
+        detail = "this hub sends no mail: ask its operator for a link"
+        raise ProblemError(403, "no_mail", detail)
+    hub.mailer.later(_new_password(hub, body.email))
+    return JSONResponse({"status": "accepted"}, 202)
+
+
+@router.post("/email/verify", operation_id="verify_email", status_code=204)
+async def verify_email(body: Proven, request: Request, who: Asking) -> Response:
+    """Prove that an address is one's own, with the link that was sent to it."""
+    hub = services(request)
+    await limit_sign_ins(hub, who)
+    try:
+        await accounts.verify_email(hub.engine, body.token)
+    except WrongLinkError as error:
+        raise ProblemError(403, "wrong_link", str(error)) from error
+    return Response(status_code=204)
+
+
 @router.post("/password/reset", operation_id="reset_password", status_code=204)
 async def reset_password(body: ResetPassword, request: Request, who: Asking) -> Response:
     """Choose a new password with a link; all sessions end, the second factor stays."""
@@ -260,6 +311,9 @@ async def reset_password(body: ResetPassword, request: Request, who: Asking) -> 
         raise ProblemError(403, "wrong_link", str(error)) from error
     async with person(hub.engine, user_id) as session:
         await accounts.set_password(session, user_id, encoded)
+        await accounts.note_verified(
+            session, user_id
+        )  # the link came by the address, or its operator
         await sessions.revoke_others(session, user_id, None)
     return Response(status_code=204)
 
@@ -356,6 +410,26 @@ async def signed_in(
     response = Response(view.model_dump_json(), status, media_type="application/json")
     set_cookie(response, hub, token)
     return response
+
+
+async def _told(email: str, url: str) -> Letter:
+    return letters.already_there(email, url)
+
+
+async def _proof(hub: Services, user_id: UUID, email: str) -> Letter:
+    token = await accounts.make_verify_token(hub.engine, user_id)
+    hours = int(accounts.VERIFY_LIFETIME.total_seconds()) // 3600
+    return letters.verification(email, hub.mailer.link("email", token), hours)
+
+
+async def _new_password(hub: Services, email: str) -> Letter | None:
+    user_id = await accounts.find_user(hub.engine, email)
+    if user_id is None:
+        return None
+    async with person(hub.engine, user_id) as session:
+        token = await accounts.make_reset_token(session, user_id)
+    minutes = int(accounts.RESET_LIFETIME.total_seconds()) // 60
+    return letters.new_password(email, hub.mailer.link("password", token), minutes)
 
 
 async def _confirm_password(hub: Services, who: Who, password: str) -> None:

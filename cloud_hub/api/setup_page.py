@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one page of the API: where the first owner's link leads. The token is in the fragment, so it
-reaches no log and no `Referer`.
+"""The pages that links lead to: the first owner's, and those of letters. One form each.
+
+The token is in the link's fragment, so it reaches no log and no `Referer`, and a mail server that follows
+links to look at them uses nothing up.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from html import escape
 from typing import Final
 
 from fastapi import APIRouter
@@ -25,27 +28,24 @@ form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const body = Object.fromEntries(new FormData(form));
   body.token = location.hash.slice(1);
-  const answer = await fetch("/v1/setup", {
+  const answer = await fetch(form.dataset.to, {
     method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body),
   });
-  const found = await answer.json();
-  if (answer.ok) { history.replaceState(null, "", "/setup"); form.hidden = true; }
-  said.textContent = answer.ok ? "You are the owner of " + found.organizations[0].name + "."
+  const found = answer.status === 204 ? {} : await answer.json();
+  if (answer.ok) { history.replaceState(null, "", location.pathname); form.hidden = true; }
+  said.textContent = answer.ok ? form.dataset.done
     : [found.detail, ...found.errors.map((each) => each.pointer + ": " + each.message)].join("; ");
 });
 """
-_PAGE: Final = f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Set up this hub</title>
-<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>
-<body><main><h1>Set up this hub</h1><form>
-<label>Your name <input name="name" required autocomplete="name"></label>
-<label>E-mail <input name="email" type="email" required autocomplete="username"></label>
-<label>Password, 12 characters or more
-<input name="password" type="password" minlength="12" required autocomplete="new-password"></label>
-<label>Organization <input name="organization" required autocomplete="organization"></label>
-<button>Become the owner</button></form><p role="status"></p></main>
-<script>{_SCRIPT}</script></body></html>
-"""
+_NAME: Final = '<label>Your name <input name="name" required autocomplete="name"></label>'
+_EMAIL: Final = (
+    '<label>E-mail <input name="email" type="email" required autocomplete="username"></label>'
+)
+_CHOOSE: Final = """<label>Password, 12 characters or more
+<input name="password" type="password" minlength="12" required autocomplete="new-password"></label>"""
+_ORGANIZATION: Final = (
+    '<label>Organization <input name="organization" required autocomplete="organization"></label>'
+)
 
 
 def _hash(text: str) -> str:
@@ -58,7 +58,42 @@ _POLICY: Final = (
 )
 
 
+def _page(title: str, fields: str, button: str, to: str, done: str) -> HTMLResponse:
+    content = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
+<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>
+<body><main><h1>{escape(title)}</h1><form data-to="{to}" data-done="{escape(done)}">
+{fields}
+<button>{escape(button)}</button></form><p role="status"></p></main>
+<script>{_SCRIPT}</script></body></html>
+"""
+    return HTMLResponse(content, headers={"Content-Security-Policy": _POLICY})
+
+
 @router.get("/setup", operation_id="show_set_up_page")
 async def show_set_up_page() -> HTMLResponse:
     """Show the form for the first owner."""
-    return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
+    fields = f"{_NAME}\n{_EMAIL}\n{_CHOOSE}\n{_ORGANIZATION}"
+    done = "You are the owner of this hub."
+    return _page("Set up this hub", fields, "Become the owner", "/v1/setup", done)
+
+
+@router.get("/link/invitation", operation_id="show_invitation_page")
+async def show_invitation_page() -> HTMLResponse:
+    """Show the form for somebody who was invited and has no account yet."""
+    fields, to = f"{_NAME}\n{_CHOOSE}", "/v1/join/new-account"
+    return _page("Join your organization", fields, "Join", to, "You have joined.")
+
+
+@router.get("/link/password", operation_id="show_password_page")
+async def show_password_page() -> HTMLResponse:
+    """Show the form for a new password."""
+    done = "Your password is changed. Sign in with it."
+    return _page("Choose a new password", _CHOOSE, "Change it", "/v1/password/reset", done)
+
+
+@router.get("/link/email", operation_id="show_email_page")
+async def show_email_page() -> HTMLResponse:
+    """Show the button that proves an address: a click, so that no program that follows links does it."""
+    done = "Your address is confirmed. You can sign in."
+    return _page("Confirm your e-mail address", "", "It is mine", "/v1/email/verify", done)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -21,6 +21,7 @@ from cloud_hub.db.session import nobody, person, tenant
 
 SETUP_LIFETIME = timedelta(hours=24)
 RESET_LIFETIME = timedelta(hours=1)
+VERIFY_LIFETIME = timedelta(hours=24)
 FREE_FAILURES = 5
 """Wrong passwords before an account makes its owner, and whoever guesses, wait."""
 LONGEST_LOCK = timedelta(minutes=15)
@@ -196,18 +197,13 @@ async def set_password(session: AsyncSession, user_id: UUID, encoded: str) -> No
 
 async def make_reset_token(session: AsyncSession, user_id: UUID) -> str:
     """Return the token of a link to choose a new password, in that person's transaction."""
-    token = new_token()
-    session.add(
-        UserToken(
-            id=uuid7(),
-            user_id=user_id,
-            purpose="reset_password",
-            token_hash=digest(token),
-            expires_at=datetime.now(UTC) + RESET_LIFETIME,
-        )
-    )
-    await session.flush()
-    return token
+    return await _make_token(session, user_id, "reset_password", RESET_LIFETIME)
+
+
+async def make_verify_token(engine: AsyncEngine, user_id: UUID) -> str:
+    """Return the token of a link by which a person proves that the address is theirs."""
+    async with person(engine, user_id) as session:
+        return await _make_token(session, user_id, "verify_email", VERIFY_LIFETIME)
 
 
 async def use_reset_token(engine: AsyncEngine, token: str) -> UUID:
@@ -216,12 +212,34 @@ async def use_reset_token(engine: AsyncEngine, token: str) -> UUID:
     Raises:
         WrongLinkError: it is not valid.
     """
-    wanted = {"digest": digest(token), "purpose": "reset_password"}
-    async with nobody(engine) as session:
-        found: UUID | None = (await session.execute(_USE_TOKEN, wanted)).scalar_one_or_none()
-    if found is None:
-        raise WrongLinkError("this link is not valid, or not valid any more")
-    return found
+    return await _use_token(engine, token, "reset_password")
+
+
+async def verify_email(engine: AsyncEngine, token: str) -> None:
+    """Use a link of `make_verify_token` up: the address is proven.
+
+    Raises:
+        WrongLinkError: it is not valid.
+    """
+    user_id = await _use_token(engine, token, "verify_email")
+    async with person(engine, user_id) as session:
+        await note_verified(session, user_id)
+
+
+async def note_verified(session: AsyncSession, user_id: UUID) -> None:
+    """Note that a person's address is proven, in that person's transaction."""
+    await session.execute(
+        update(User)
+        .where(User.id == user_id, User.email_verified_at.is_(None))
+        .values(email_verified_at=datetime.now(UTC))
+    )
+
+
+async def is_verified(engine: AsyncEngine, user_id: UUID) -> bool:
+    """Say whether a person's address is proven."""
+    async with person(engine, user_id) as session:
+        found = await session.scalar(select(User.email_verified_at).where(User.id == user_id))
+    return found is not None
 
 
 async def find_user(engine: AsyncEngine, email: str) -> UUID | None:
@@ -229,6 +247,32 @@ async def find_user(engine: AsyncEngine, email: str) -> UUID | None:
     async with nobody(engine) as session:
         row = (await session.execute(_BY_EMAIL, {"email": email})).one_or_none()
     return None if row is None else row.user_id
+
+
+async def _make_token(
+    session: AsyncSession, user_id: UUID, purpose: str, lifetime: timedelta
+) -> str:
+    token = new_token()
+    session.add(
+        UserToken(
+            id=uuid7(),
+            user_id=user_id,
+            purpose=purpose,
+            token_hash=digest(token),
+            expires_at=datetime.now(UTC) + lifetime,
+        )
+    )
+    await session.flush()
+    return token
+
+
+async def _use_token(engine: AsyncEngine, token: str, purpose: str) -> UUID:
+    wanted = {"digest": digest(token), "purpose": purpose}
+    async with nobody(engine) as session:
+        found: UUID | None = (await session.execute(_USE_TOKEN, wanted)).scalar_one_or_none()
+    if found is None:
+        raise WrongLinkError("this link is not valid, or not valid any more")
+    return found
 
 
 async def _note(engine: AsyncEngine, user_id: UUID, *, failures: int) -> None:

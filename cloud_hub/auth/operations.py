@@ -56,12 +56,17 @@ RULES: Final[dict[str, Rule]] = {
     # The door
     "get_health": _PUBLIC,
     "show_set_up_page": _PUBLIC,
+    "show_invitation_page": _PUBLIC,
+    "show_password_page": _PUBLIC,
+    "show_email_page": _PUBLIC,
     "set_up": _PUBLIC,
     "sign_up": _PUBLIC,
     "sign_in": _PUBLIC,
     "get_invitation_offer": _PUBLIC,
     "accept_invitation": _PUBLIC,
+    "forgot_password": _PUBLIC,
     "reset_password": _PUBLIC,
+    "verify_email": _PUBLIC,
     # One's own affairs
     "get_session": _PERSON,
     "sign_out": _PERSON,
