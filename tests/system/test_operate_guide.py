@@ -100,6 +100,6 @@ async def test_a_hub_that_is_restored_from_a_copy_taken_while_it_ran_knows_its_p
         api = re.search(r"^API for people and programs: (\S+)$", hub.log.read_text(), re.MULTILINE)
         assert api
         password = json.loads((first / "owner.json").read_text())["password"]
-        async with httpx.AsyncClient(base_url=api[1]) as client:
+        async with httpx.AsyncClient(base_url=api[1], timeout=60) as client:
             answer = await client.post("/sign-in", json={"email": EMAIL, "password": password})
             assert answer.status_code == 200, answer.text
