@@ -12,27 +12,26 @@ from trunkline_starter_models import pack_dir
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins" / "starter_models"))
 
+from recipe.llm.conversation import random_dialogue
+from recipe.llm.desk import dental_dialogue
 from recipe.llm.evaluate import TOOLS, Runtime, in_grammar, off_grammar
 from recipe.llm.example import example_dialogue, example_tools
 from recipe.llm.scoring import taken_apart
 
 MODEL = pack_dir() / "llm" / "starter.gguf"
-HAND_WRITTEN = ("offgrammar", "handwritten", "unseen")
-"""Sets, each written without sight of the training's grammar and of the others."""
+DOMAIN = ("reception", "reception_unseen")
+"""Sets of the domain that the model is for, written without sight of the training data and of the others."""
+BEYOND = ("offgrammar", "handwritten", "unseen")
+"""The same, mostly with businesses of other kinds: nothing is promised there."""
 SYSTEM = """You are the receptionist of Larkspur Dental.
 Today is Tuesday.
 We are open Monday to Friday from nine to five, and on Saturday from ten to one. We are closed on Sunday.
+Today we are open from nine to five. Tomorrow we are open from nine to five.
 We are at twelve Mill Lane, next to the station.
 There is free parking behind the building.
 You can pay by card or in cash.
 A check-up costs forty dollars. A cleaning costs sixty dollars. A filling costs ninety dollars."""
 GREETING = "Larkspur Dental, hello. How can I help you?"
-
-
-BELOW_THE_BARS = pytest.mark.xfail(
-    strict=True,
-    reason="the shipped weights read prompts, but not well enough: MODEL_CARD.md",
-)
 
 
 @pytest.fixture(scope="module")
@@ -116,21 +115,24 @@ def test_new_dialogues_and_hand_written_ones_are_answered_as_the_model_card_says
     runtime: Runtime,
 ) -> None:
     card = json.loads((MODEL.parent / "eval.json").read_text(encoding="utf-8"))
-    example = in_grammar(runtime, 4711, 30, example_dialogue).summary()
-    others = in_grammar(runtime, 4711, 30).summary()
-    for name in ("tool", "fact", "nothing_false"):
-        assert example[name]["interval_95"][1] >= card["example_agent"][name]["interval_95"][0]
-        assert others[name]["interval_95"][1] >= card["in_grammar"][name]["interval_95"][0]
-    for dialogues in HAND_WRITTEN:
+    makers = {
+        "example_agent": example_dialogue, "dental": dental_dialogue, "in_grammar": random_dialogue,
+    }  # fmt: skip
+    for kind, make in makers.items():
+        score = in_grammar(runtime, 4711, 30, make).summary()
+        for name in ("tool", "fact", "nothing_false"):
+            assert score[name]["interval_95"][1] >= card[kind][name]["interval_95"][0]
+    for dialogues in (*DOMAIN, *BEYOND):
         outside = off_grammar(runtime, _written(dialogues)).summary()
         for name in ("tool", "fact", "nothing_false"):
             assert outside[name]["share"] >= card[dialogues][name]["share"] - 0.01
 
 
-@BELOW_THE_BARS
 @pytest.mark.slow
-@pytest.mark.parametrize("dialogues", HAND_WRITTEN)
-def test_it_meets_the_bars_on_hand_written_dialogues(runtime: Runtime, dialogues: str) -> None:
+@pytest.mark.parametrize("dialogues", DOMAIN)
+def test_it_meets_the_bars_on_hand_written_dialogues_of_its_domain(
+    runtime: Runtime, dialogues: str
+) -> None:
     score = off_grammar(runtime, _written(dialogues)).summary()
     assert score["tool"]["share"] >= 0.95
     assert score["tool:book_appointment"]["share"] >= 0.95

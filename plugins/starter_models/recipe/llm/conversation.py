@@ -203,7 +203,7 @@ class Conversation(Writer):
             asked = self.question()
             if asked.kind != "unknown":
                 break
-        if asked.kind != "unknown" and self.rng.random() < 0.11:
+        if asked.kind != "unknown" and self.rng.random() < 0.15:
             more = self.question()
             if more.kind != "unknown" and more.answer != asked.answer:
                 self.hear(_joined(asked.text, more.text, self.rng))

@@ -157,8 +157,9 @@ class Desk(Conversation):
             )
         else:
             named, on_day = domain.day_phrase(rng, day), domain.when_phrase(rng, day, None)
-            if day in WEEKDAYS and rng.random() < 0.15:
-                named, on_day = f"{day}s", f"on {day}s"
+            if day in WEEKDAYS and rng.random() < 0.2:
+                named = rng.choice((f"{day}s", f"a {day}"))
+                on_day = f"on {named}"
             if rng.random() < _GUESSED:
                 text = self._of("day_guess", day=named, on_day=on_day)
             else:
@@ -224,6 +225,11 @@ def desk_dialogue(
     tools = tools or offered_tools(rng)
     talk = Desk(rng, tools, test=test, business=business, greeting=greeting)
     return talk.run(rng.randint(4, 14), {"start_booking": 40, "ask": 44, "small": 14})
+
+
+def dental_dialogue(rng: random.Random, *, test: bool = False) -> Dialogue:
+    """A conversation with any dental practice."""
+    return desk_dialogue(rng, dental_business(rng), test=test)
 
 
 def desk_quiz(rng: random.Random, business: Business) -> Dialogue:

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from recipe.llm import replies
 from recipe.llm.chat import message_text
 from recipe.llm.conversation import random_dialogue
+from recipe.llm.desk import dental_dialogue
 from recipe.llm.dialogue import Dialogue
 from recipe.llm.example import example_dialogue
 from recipe.llm.scoring import Score, score_turn, taken_apart
@@ -167,7 +168,8 @@ def main(arguments: list[str] | None = None) -> None:
     result: dict[str, Any] = {"model_bytes": options.model.stat().st_size}
     seed, count = options.seed, options.dialogues
     scores = {
-        "example_agent": (in_grammar(runtime, seed, count, example_dialogue), None),
+        "example_agent": (in_grammar(runtime, seed, count, example_dialogue), options.wrong_in),
+        "dental": (in_grammar(runtime, seed, count, dental_dialogue), options.wrong_in),
         "in_grammar": (in_grammar(runtime, seed, count), options.wrong_in),
     }
     for path in options.off_grammar:

@@ -20,7 +20,7 @@ from recipe.llm import circuit
 from recipe.llm import tokenizer as bpe
 from recipe.llm.conversation import quiz, random_dialogue, short_dialogue
 from recipe.llm.data import Batch, batches, patterns
-from recipe.llm.desk import dental_business, desk_dialogue, desk_quiz
+from recipe.llm.desk import dental_business, dental_dialogue, desk_quiz
 from recipe.llm.dialogue import Dialogue
 from recipe.llm.example import example_business, example_dialogue
 from recipe.llm.model import Llama, Shape
@@ -30,7 +30,7 @@ _EVERY = 100  # steps between checkpoints
 _PULL = 1e-3  # weight of the norms' excess
 _MAKERS: tuple[tuple[int, Callable[[random.Random], Dialogue]], ...] = (
     (30, example_dialogue),
-    (27, lambda rng: desk_dialogue(rng, dental_business(rng))),
+    (27, dental_dialogue),
     (8, lambda rng: desk_quiz(rng, example_business(rng))),
     (10, lambda rng: desk_quiz(rng, dental_business(rng))),
     (8, random_dialogue),
