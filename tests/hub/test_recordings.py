@@ -8,17 +8,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from cloud_hub.fleet import recordings_s3
 from cloud_hub.fleet.recordings import RecordingFiles, RecordingStore
-from cloud_hub.fleet.recordings_s3 import S3Recordings, StorageError
+from cloud_hub.fleet.recordings_s3 import StorageError
 from cloud_hub.fleet.storage import StorageSettings
+from tests.hub.s3 import BUCKET, s3_running
 
 KEY = "0190/one"
-BUCKET = "calls"
 
 
 def sha256(data: bytes) -> bytes:
@@ -26,22 +24,10 @@ def sha256(data: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    """An S3-compatible server with a bucket, on loopback."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="hub",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket=BUCKET)
-    yield url
-    server.stop()
+def s3() -> Iterator[StorageSettings]:
+    """An S3-compatible server."""
+    with s3_running() as settings:
+        yield settings
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -49,13 +35,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> RecordingStore:
     """Either kind, empty as far as the test's own prefix goes."""
     if request.param == "folder":
         return RecordingFiles(tmp_path)
-    settings = StorageSettings(
-        bucket=BUCKET,
-        endpoint=request.getfixturevalue("endpoint"),
-        access_key="hub",
-        secret_key="secret",
-        prefix=f"{tmp_path.name}/",
-    )
+    settings: StorageSettings = request.getfixturevalue("s3")
+    settings = settings.model_copy(update={"prefix": f"{tmp_path.name}/"})
     return settings.open(tmp_path)
 
 
@@ -107,12 +88,10 @@ def test_a_copy_outlives_what_it_was_copied_from(store: RecordingStore) -> None:
 
 
 def test_a_long_recording_goes_to_s3_in_parts(
-    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: StorageSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recordings_s3, "PART", 5 << 20)
-    store = S3Recordings(
-        BUCKET, endpoint=endpoint, access_key="hub", secret_key="secret", prefix="long/"
-    )
+    store = s3.model_copy(update={"prefix": "long/"}).open(tmp_path)
     data = os.urandom(1 << 20) * 11 + b"the end"
     send(store, KEY, data, piece=4 << 20)
     assert not store.finish(KEY, len(data), sha256(b"another"))
@@ -121,8 +100,10 @@ def test_a_long_recording_goes_to_s3_in_parts(
     assert whole(store, KEY) == data
 
 
-def test_what_the_storage_refuses_is_an_os_error_without_secrets(endpoint: str) -> None:
-    store = S3Recordings("nowhere", endpoint=endpoint, access_key="hub", secret_key="secret")
+def test_what_the_storage_refuses_is_an_os_error_without_secrets(
+    s3: StorageSettings, tmp_path: Path
+) -> None:
+    store = s3.model_copy(update={"bucket": "nowhere"}).open(tmp_path)
     with pytest.raises(StorageError) as caught:
         store.write(KEY, 0, b"x")
     assert str(caught.value) == "PutObject: NoSuchBucket"
