@@ -28,7 +28,7 @@ async def test_a_node_and_a_worker_killed_under_load_lose_nothing_and_repeat_not
                 return len(children(world.hub.process.pid or 0, "cloud_hub.ingest")) == 2
 
             await wait_for(two_workers, "two workers", 30)
-            await under_fire(world, killing(world, ["broker", "ingest"]), 15, 3)
+            await under_fire(world, killing(world, ["broker", "ingest"] * 2), 15, 3)
             await world.settle(120)
             verdict = await world.count()
             assert verdict.clean, verdict
