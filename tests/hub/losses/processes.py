@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,6 +61,7 @@ class Supervised:
     async def _spawn(self) -> None:
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *_bound_to_parent(),
                 *self._command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -76,6 +78,12 @@ class Supervised:
             await self._process.wait()
             await asyncio.sleep(PAUSE_S)
             await self._spawn()
+
+
+def _bound_to_parent() -> list[str]:
+    # A run that is killed leaves no hub and no boxes behind.
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
 
 
 def children(pid: int, words: str) -> list[int]:
