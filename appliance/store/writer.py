@@ -157,9 +157,6 @@ class Writer:
         except StoreError as error:
             self._failed(group, error)
             return
-        if self.fault:
-            _log.warning("the store is written again", path=str(self._path), lost=self.lost)
-            self.fault = ""
         for job, refusal in zip(group, refusals, strict=True):
             if job.done is None:
                 continue
@@ -167,6 +164,9 @@ class Writer:
                 job.done.set_result(job.value)
             else:
                 job.done.set_exception(refusal)
+        if self.fault:
+            self.fault = ""
+            _log.warning("the store is written again", path=str(self._path), lost=self.lost)
 
     def _transact(self, group: list[_Job]) -> list[Exception | None]:
         """Commit a group; return for each job why it alone was refused, or None.
@@ -218,13 +218,13 @@ class Writer:
 
     def _failed(self, group: list[_Job], error: StoreError) -> None:
         """Keep the facts of a group that could not be committed; tell who waits."""
-        if str(error) != self.fault:
-            self.fault = str(error)
-            _log.error("the store cannot be written", path=str(self._path), error=self.fault)
         self._facts.extend(job for job in group if job.done is None)
         for job in group:
             if job.done is not None:
                 job.done.set_exception(error)
+        if str(error) != self.fault:
+            self.fault = str(error)
+            _log.error("the store cannot be written", path=str(self._path), error=self.fault)
 
 
 def _is_environment(error: Exception) -> bool:
