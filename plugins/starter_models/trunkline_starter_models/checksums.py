@@ -10,6 +10,6 @@ ASR: dict[str, str] = {
 }
 
 LLM: dict[str, str] = {
-    "starter.gguf": "82840e236e598a8e828e16bb8b65a7d41f7762229d0d1535dabe687a0fabc595",
+    "starter.gguf": "770669b0b6a80ac225b241c71310ad9d6064183a800c413e0e61f0ab1691a487",
     "starter.gguf.sha256": "5335eb5e05d4464349f257f565c7c3ce0bf229098a9469160d67edd281def9cb",
 }
