@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trunkline_llama_cpp.schedule import PATIENCE, Candidate, Urgency, choose, urgency
 
@@ -70,6 +70,7 @@ def test_a_reply_is_as_urgent_as_what_its_caller_hears(
 
 
 @given(replies(), st.booleans())
+@example([prompt(DRY, 9), writer(GUESS, 1)], False)
 def test_a_step_is_never_larger_than_it_may_be(all_: list[Candidate], others_wait: bool) -> None:
     shares = choose(all_, batch=BATCH, chunk=CHUNK, others_wait=others_wait)
     assert sum(shares) <= BATCH
