@@ -6,7 +6,7 @@ On a processor a row of a batch costs almost as much as a step of its own, so it
     FIRST_CLAUSE   the caller has stopped speaking and hears nothing yet      always, prompts first come first
     RUNNING_DRY    the caller hears the last half second of what was made     always
     CONTINUATION   speech for 0.5 to 1.5 s lies ahead                         in steps without a first clause
-    SPECULATION    the caller may go on speaking                              when no committed reply waits or reads a lot
+    SPECULATION    the caller may go on speaking                              when none waits or reads a lot
     PAUSED         more than 1.5 s lie ahead                                  not at all
 
 A committed reply that was passed over `PATIENCE` times is treated like a first clause. So only speculation
