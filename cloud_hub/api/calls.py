@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Reading
-from cloud_hub.api.fields import Body, Moment, View
+from cloud_hub.api.fields import Body, Instant, Moment, View
 from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import missing
 from cloud_hub.db.ids import first_of
@@ -92,8 +92,8 @@ class EventView(View):
 class CallFilter(Body):
     """Which calls; all that is given must hold."""
 
-    started_from: AwareDatetime | None = Field(None, description="At or after this moment")
-    started_before: AwareDatetime | None = None
+    started_from: Instant | None = Field(None, description="At or after this moment")
+    started_before: Instant | None = None
     appliance_id: UUID | None = None
     agent_id: UUID | None = None
     agent_version_id: UUID | None = None

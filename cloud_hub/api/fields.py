@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -20,6 +23,7 @@ from pydantic import (
 
 from appliance.wire import to_text
 
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
 MAX_DOCUMENT = 256 * 1024
 """Bytes of a free document as JSON."""
 
@@ -46,6 +50,13 @@ def _document(value: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"longer than {MAX_DOCUMENT} bytes")
     if rb"\u0000" in text and any("\0" in each for each in _strings(value)):
         raise ValueError("holds the character U+0000")
+    return value
+
+
+def _written_out(value: Any) -> Any:
+    # pydantic takes 0.5 and "0.5" for seconds since 1970; the interface promises RFC 3339 alone.
+    if not isinstance(value, datetime) and not _DATE.match(str(value)):
+        raise ValueError("no moment; write one as 2026-11-21T09:30:00Z")
     return value
 
 
@@ -105,6 +116,9 @@ Moment = Annotated[
     ),
 ]
 """RFC 3339 in UTC, with milliseconds."""
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written_out)]
+"""RFC 3339 with an offset, as somebody writes it; no number of seconds."""
 
 Digest = Annotated[
     bytes,

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Response
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cloud_hub.api.deeds import Done, Reading, Seen, Writing, shown, stale
 from cloud_hub.api.door import Who
-from cloud_hub.api.fields import Body, Moment, Name, View
+from cloud_hub.api.fields import Body, Instant, Moment, Name, View
 from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.api.problems import ProblemError, missing, wrong_field
 from cloud_hub.auth.operations import SCOPES, scopes_of
@@ -66,7 +66,7 @@ class NewKey(Body):
     name: Name = Field(examples=["CRM export"])
     scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["calls:read"]])
     allowed_networks: list[Network] = Field([], max_length=50)
-    expires_at: AwareDatetime | None = None
+    expires_at: Instant | None = None
 
 
 class KeyMade(KeyView):

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 from sqlalchemy import Select, cast, func, literal_column, select
 from sqlalchemy.types import BigInteger, Text
 
 from cloud_hub.api.deeds import Reading
-from cloud_hub.api.fields import Body, Moment, View
+from cloud_hub.api.fields import Body, Instant, Moment, View
 from cloud_hub.api.pages import CursorText, Limit, Page, page
 from cloud_hub.db.models import Usage
 
@@ -46,8 +46,8 @@ class UsageView(View):
 class UsageFilter(Body):
     """Which usage."""
 
-    occurred_from: AwareDatetime | None = None
-    occurred_before: AwareDatetime | None = None
+    occurred_from: Instant | None = None
+    occurred_before: Instant | None = None
     appliance_id: UUID | None = None
     call_id: UUID | None = None
 

@@ -45,8 +45,11 @@ def derived(parent: UUID, *parts: str) -> UUID:
 
 
 def first_of(moment: datetime) -> UUID:
-    """The smallest identifier of that millisecond: a boundary for ranges, not an identity."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    """The smallest identifier of that millisecond: a boundary for ranges, not an identity.
+
+    A moment before 1970, which no identifier can tell, is the boundary below all of them.
+    """
+    return UUID(int=max(int(moment.timestamp() * 1000), 0) << 80)
 
 
 def moment_of(identifier: UUID) -> datetime:
