@@ -22,6 +22,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from appliance.store.policy import Gate, Policy
+from appliance.store.records import from_text
 from appliance.wire.ids import new_id, to_text
 from appliance.wire.link import DROPPED, MAX_ROW_BYTES
 
@@ -49,17 +50,25 @@ class OutboxPart:
     bytes: int
 
 
+_CLOCK = 0
+"""The part under which `outbox_marks` keeps the time of the last step; real parts begin at 1."""
+
+_NOTED_EVERY = timedelta(minutes=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Upkeep:
     """How long and how much.
 
     Attributes:
-        keep: acknowledged rows stay so long.
+        keep: acknowledged rows stay so long, in time that the box was running.
         max_bytes: what all rows may take together.
+        gap: the most that can pass between two steps; if the clock says more, it was set or the box was off.
     """
 
     keep: timedelta = timedelta(days=7)
     max_bytes: int = 8 * 2**30
+    gap: timedelta = timedelta(hours=1)
 
 
 @dataclass(slots=True)
@@ -231,6 +240,7 @@ def tidy(db: Database, upkeep: Upkeep, epoch: str, now: datetime) -> bool:
         epoch: of this life; its parts stay even when they are empty.
         now: the time.
     """
+    _let_time_pass(db, now, upkeep.gap)
     db.execute(
         "INSERT INTO outbox_marks SELECT id, acked, ? FROM outbox_parts WHERE acked >= floor AND "
         "acked > coalesce((SELECT max(seq) FROM outbox_marks WHERE part = id), 0)",
@@ -253,8 +263,29 @@ def tidy(db: Database, upkeep: Upkeep, epoch: str, now: datetime) -> bool:
     db.execute(
         "DELETE FROM outbox_parts WHERE floor > last AND acked = last AND epoch <> ?", (epoch,)
     )
-    db.execute("DELETE FROM outbox_marks WHERE part NOT IN (SELECT id FROM outbox_parts)")
+    db.execute(
+        "DELETE FROM outbox_marks WHERE part <> ? AND part NOT IN (SELECT id FROM outbox_parts)",
+        (_CLOCK,),
+    )
     return False
+
+
+def _let_time_pass(db: Database, now: datetime, gap: timedelta) -> None:
+    """Move all marks by what the clock was set since the last step: that makes no row older."""
+    found = db.execute("SELECT at FROM outbox_marks WHERE part = ?", (_CLOCK,)).fetchone()
+    passed = now - from_text(found[0]) if found else timedelta()
+    if found and timedelta() <= passed < _NOTED_EVERY:
+        return
+    db.execute("INSERT OR REPLACE INTO outbox_marks VALUES (?, 0, ?)", (_CLOCK, to_text(now)))
+    jump = passed - min(max(passed, timedelta()), gap)
+    if not jump:
+        return
+    marks = db.execute("SELECT part, seq, at FROM outbox_marks WHERE part <> ?", (_CLOCK,))
+    for part, seq, at in marks.fetchall():
+        db.execute(
+            "UPDATE outbox_marks SET at = ? WHERE part = ? AND seq = ?",
+            (to_text(from_text(at) + jump), part, seq),
+        )
 
 
 def _delete(db: Database, part: int, up_to: int) -> None:

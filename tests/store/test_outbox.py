@@ -19,7 +19,7 @@ from tests.store.full_disk import disk
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 LATER = datetime.now(UTC) + timedelta(days=1)
-ROOM = Upkeep(keep=timedelta(days=7))
+ROOM = Upkeep(keep=timedelta(days=7), gap=timedelta(days=20_000))
 
 
 @pytest.fixture
@@ -220,6 +220,19 @@ async def test_acknowledged_rows_stay_seven_days_and_others_for_ever(store: Stor
     store.append("c2", events("c2", 1))
     await store.sync()
     assert rows(store)[-1][0] == 2501
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=3650), timedelta(days=-3650), timedelta(days=30)])
+async def test_a_clock_that_jumps_makes_no_row_older(store: Store, jump: timedelta) -> None:
+    upkeep = Upkeep(keep=timedelta(days=7))
+    store.append("c1", events("c1", 10))
+    await acknowledge(store, 10)
+    tidy(store, upkeep, LATER)
+    for hours in range(7 * 24):
+        tidy(store, upkeep, LATER + jump + timedelta(hours=hours))
+        assert len(rows(store)) == 10 or hours >= 7 * 24 - 1
+    tidy(store, upkeep, LATER + jump + timedelta(days=7, hours=1))
+    assert rows(store) == []
 
 
 async def test_what_a_restored_hub_lacks_is_not_deleted(store: Store) -> None:

@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from appliance import logs
-from appliance.store import Event, Store, StoreError, Upkeep
+from appliance.store import Event, Store, StoreError
 from appliance.store.records import from_text
 from appliance.sync import link as link_module
 from appliance.sync.identity import HubFiles
@@ -114,11 +114,7 @@ class Box:
         limits = Limits(
             answer_s=10 * plan.patience, retry_s=5 * plan.patience, retry_max_s=300 * plan.patience
         )
-        # Everything stays, for the count: a clock that jumps ahead would end the seven days at once.
-        link = HubLink(
-            Ledger(store, folder / LEDGER), endpoint, limits=limits, software="losses",
-            upkeep=Upkeep(keep=timedelta(days=36500)),
-        )  # fmt: skip
+        link = HubLink(Ledger(store, folder / LEDGER), endpoint, limits=limits, software="losses")
         link.start()
         return cls(store, link, talk(store), _rows(store))
 
