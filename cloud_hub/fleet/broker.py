@@ -38,6 +38,8 @@ CALLOUT_ACCOUNT = "CALLOUT"
 SYSTEM_ACCOUNT = "SYS"
 MAX_PAYLOAD = 4 << 20
 """Bytes in one message: a batch of a single row may hold a row of 1 MiB."""
+MAX_BOXES = 100_000
+"""Each holds a consumer of one stream; the broker's own bound would be 1,000, and the next box stay deaf."""
 START_DEADLINE_S = 20.0
 STOP_DEADLINE_S = 10.0
 
@@ -166,7 +168,11 @@ def configuration(node: Node, credentials: Credentials, callout_key: str) -> dic
         "host": node.host,
         "port": node.port,
         "max_payload": MAX_PAYLOAD,
-        "jetstream": {"store_dir": str(node.folder / "js"), "sync_interval": node.sync_interval},
+        "jetstream": {
+            "store_dir": str(node.folder / "js"),
+            "sync_interval": node.sync_interval,
+            "limits": {"default_max_consumers": MAX_BOXES},
+        },
         "mqtt": {
             "host": node.mqtt_host,
             "port": node.mqtt_port,

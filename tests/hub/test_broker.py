@@ -15,6 +15,7 @@ import nats.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js.api import ConsumerConfig
 
 from appliance.wire import new_id, topics
 from cloud_hub.fleet.broker import Credentials, EmbeddedBroker, Node, free_port
@@ -115,6 +116,17 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
     await callout.stop()
     await client.close()
     await broker.stop()
+
+
+async def test_more_than_a_thousand_boxes_can_hear_their_hub(hub: Hub) -> None:
+    first, next_one = await hub.connected(hub.enrol()), await hub.connected(hub.enrol())
+    assert await first.subscribe(topics.down_all(first.papers.box_id))
+    stream = hub.client.jetstream()
+    for n in range(1000):  # what a thousand more subscriptions are to the broker
+        await stream.add_consumer(
+            "$MQTT_msgs", ConsumerConfig(durable_name=f"n{n}", filter_subject=f"$MQTT.msgs.b.n{n}")
+        )
+    assert await next_one.subscribe(topics.down_all(next_one.papers.box_id))
 
 
 async def test_a_box_talks_to_the_hub_and_hears_what_is_meant_for_it(hub: Hub) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -171,6 +173,8 @@ async def test_two_processes_do_all_jobs_and_stop_when_told(
         async with asyncio.timeout(DEADLINE_S):
             while not _all_done(hub_database):  # noqa: ASYNC110 - another process tells by its rows
                 await asyncio.sleep(0.2)
+            while not all(_minds_sigterm(each.pid) for each in processes):  # noqa: ASYNC110 - one may start late
+                await asyncio.sleep(0.05)
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             assert [await process.wait() for process in processes] == [0, 0]
@@ -179,6 +183,14 @@ async def test_two_processes_do_all_jobs_and_stop_when_told(
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+def _minds_sigterm(pid: int) -> bool:
+    """Return whether the process has a handler for it (proc(5), `SigCgt`)."""
+    caught = re.search(
+        r"^SigCgt:\t([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE
+    )
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def _all_done(database: Database) -> bool:
